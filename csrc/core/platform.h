@@ -1,0 +1,24 @@
+// What is the operating system's or the processor's own: everything that is not portable C++ lies in platform.cpp.
+#pragma once
+
+#include <cstddef>
+
+namespace tallow {
+
+// The instruction sets that kernels are built for, from the plainest to the richest of each architecture.
+enum class Level { sse42, avx2, avxvnni, avx512, avx512vnni, amx, neon, dotprod, i8mm };
+constexpr int level_count = 9;
+
+const char* level_name(Level level);
+bool level_supported(Level level);  // by this processor and its operating system
+Level best_level();                 // the richest supported one
+
+int usable_cores();       // physical cores that this process may use: affinity and the cgroup's quota are honoured
+void* map_memory(std::size_t bytes);  // zeroed pages, in large pages where the system has them; nullptr when refused
+void* reserve_memory(std::size_t bytes);  // zeroed pages that take memory one by one, when first written; nullptr when refused
+void unmap_memory(void* memory, std::size_t bytes);
+// What to do in a process that forks: before, and then in the parent and in the child.
+void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
+void relax();  // tells the processor that this is a waiting loop
+
+}  // namespace tallow

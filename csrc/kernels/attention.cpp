@@ -1,0 +1,171 @@
+#include "kernels/attention.h"
+
+#include "kernels/attention_tiles.h"
+#include "kernels/simd.h"
+#include "kernels/table.h"
+
+namespace tallow::TALLOW_LEVEL {
+
+namespace {
+
+// The places of a tile's numbers in its scratch memory.
+struct Work {
+    float* q;        // scaled queries, [register tile][feature][row]
+    float* out;      // [row][padded], not yet divided by the sums
+    float* weights;  // [row][key_block]: scores, then weights
+    float* keys;     // a block of keys and of values, widened from half
+    float* values;
+    Running* running;  // [row]
+    int64_t* seen;     // [row] how many keys it may see
+    int64_t bytes;
+};
+
+TALLOW_INLINE Work lay_out(const KeyValues& kv, int64_t rows, void* scratch) {
+    int64_t used = 0;
+    auto take = [&](int64_t bytes) {
+        char* place = static_cast<char*>(scratch) + used;
+        used += (bytes + 63) / 64 * 64;
+        return place;
+    };
+    Work work;
+    work.q = reinterpret_cast<float*>(take(rows * kv.head_dim * 4));
+    work.out = reinterpret_cast<float*>(take(rows * kv.padded * 4));
+    work.weights = reinterpret_cast<float*>(take(rows * key_block * 4));
+    work.keys = reinterpret_cast<float*>(take(kv.half ? key_block * kv.head_dim * 4 : 0));
+    work.values = reinterpret_cast<float*>(take(kv.half ? key_block * kv.padded * 4 : 0));
+    work.running = reinterpret_cast<Running*>(take(rows * int64_t(sizeof(Running))));
+    work.seen = reinterpret_cast<int64_t*>(take(rows * 8));
+    work.bytes = used;
+    return work;
+}
+
+void widen(float* to, const uint16_t* from, int64_t n) {  // n is a multiple of the width
+    for (int64_t i = 0; i < n; i += width) store(to + i, load_f16(from + i));
+}
+
+// What the queries of a tile need to know before the first key.
+void begin_rows(const AttentionArgs& args, const QueryTile& tile, const Work& work) {
+    const int64_t group = args.heads / args.kv.heads, head_dim = args.kv.head_dim, rows = tile.end - tile.begin;
+    int64_t held = args.keys;
+    if (args.lengths) held = larger(0, smaller(held, args.lengths[tile.batch]));
+    for (int64_t r = 0; r < rows; ++r) {
+        const int64_t query = (tile.begin + r) / group, head = tile.kv_head * group + (tile.begin + r) % group;
+        const int64_t first = r / tile_rows * tile_rows, beside = smaller(tile_rows, rows - first);
+        const float* q = args.q + tile.batch * args.q_batch + query * args.q_position + head * args.q_head;
+        float* packed = work.q + first * head_dim + (r - first);
+        for (int64_t i = 0; i < head_dim; ++i) packed[i * beside] = q[i] * args.scale;
+        for (int64_t i = 0; i < args.kv.padded; i += width) store(work.out + r * args.kv.padded + i, set(0.0f));
+        work.running[r].highest = minus_infinity;
+        store(work.running[r].sum, set(0.0f));
+        work.seen[r] = args.causal ? larger(0, held - (args.n - 1 - query)) : held;
+    }
+}
+
+// Divides by the sums; a row that saw no key has sum 0 and stays zeros.
+void end_rows(const AttentionArgs& args, const QueryTile& tile, const Work& work) {
+    const int64_t group = args.heads / args.kv.heads, head_dim = args.kv.head_dim;
+    for (int64_t r = 0; r < tile.end - tile.begin; ++r) {
+        const int64_t query = (tile.begin + r) / group, head = tile.kv_head * group + (tile.begin + r) % group;
+        const float total = sum(load(work.running[r].sum));
+        const F32 divisor = set(total == 0.0f ? 1.0f : total);
+        float* out = args.out + ((tile.batch * args.n + query) * args.heads + head) * head_dim;
+        for (int64_t i = 0; i < head_dim; i += width)
+            store_partial(out + i, load(work.out + r * args.kv.padded + i) / divisor, head_dim - i);
+    }
+}
+
+// For rows that see different numbers of a block's keys. The value of a key that a row doesn't see is kept away from it:
+// 0 · NaN would reach its sum.
+template <typename T>
+void mix_unlike_rows(const Work& work, int64_t first, int64_t rows, const T* values, int64_t padded, int64_t block) {
+    alignas(64) float chains[tile_rows * widest_head];
+    for (int64_t i = 0; i < rows * padded; i += width) store(chains + i, set(0.0f));
+    const float* weights = work.weights + first * key_block;
+    const int64_t all_see = larger(0, work.seen[first] - block);
+    mix<T>(rows, chains, weights, values, padded, 0, all_see, true);
+    for (int64_t r = 0; r < rows; ++r) {
+        const int64_t sees = smaller(key_block, work.seen[first + r] - block);
+        if (sees > all_see)
+            mix<T>(1, chains + r * padded, weights + r * key_block, values, padded, all_see, sees, true);
+    }
+    float* out = work.out + first * padded;
+    for (int64_t i = 0; i < rows * padded; i += width) store(out + i, load(out + i) + load(chains + i));
+}
+
+// One block of keys, which starts at `block`, for all rows that see some of it.
+template <typename T>
+void attend_block(const AttentionArgs& args, const QueryTile& tile, const Work& work, const T* keys, const T* values,
+                  int64_t block) {
+    const int64_t group = args.heads / args.kv.heads, rows = tile.end - tile.begin;
+    const int64_t head_dim = args.kv.head_dim, padded = args.kv.padded;
+    for (int64_t first = 0; first < rows; first += tile_rows) {
+        const int64_t beside = smaller(tile_rows, rows - first);
+        const int64_t count = smaller(key_block, work.seen[first + beside - 1] - block);  // rows see ever more keys
+        if (count <= 0) continue;
+        const int64_t columns = (count + key_panel - 1) / key_panel * key_panel;
+        float* weights = work.weights + first * key_block;
+        scores<T>(beside, weights, work.q + first * head_dim, keys, head_dim, columns);
+        for (int64_t r = first; r < first + beside; ++r) {
+            const int64_t seen = work.seen[r] - block;
+            if (args.mask || seen < columns) {
+                const int64_t query = (tile.begin + r) / group, head = tile.kv_head * group + (tile.begin + r) % group;
+                const float* mask = !args.mask ? nullptr
+                                               : args.mask + tile.batch * args.mask_batch + head * args.mask_head +
+                                                     query * args.mask_query + block;
+                hide_keys(work.weights + r * key_block, columns, seen, mask);
+            }
+            soften(work.weights + r * key_block, columns, work.running[r], work.out + r * padded, padded);
+        }
+    }
+    for (int64_t first = 0; first < rows; first += tile_rows) {
+        const int64_t beside = smaller(tile_rows, rows - first);
+        const int64_t all_see = smaller(key_block, work.seen[first] - block);
+        const int64_t one_sees = smaller(key_block, work.seen[first + beside - 1] - block);
+        if (one_sees <= 0) continue;
+        const float* weights = work.weights + first * key_block;
+        float* out = work.out + first * padded;
+        if (all_see == one_sees)
+            mix<T>(beside, out, weights, values, padded, 0, all_see, false);
+        else
+            mix_unlike_rows<T>(work, first, beside, values, padded, block);
+    }
+}
+
+void attend(const AttentionArgs& args, const QueryTile& tile, void* scratch) {
+    const KeyValues& kv = args.kv;
+    const int64_t rows = tile.end - tile.begin;
+    const Work work = lay_out(kv, rows, scratch);
+    begin_rows(args, tile, work);
+    const int64_t start = (tile.batch * kv.heads + tile.kv_head) * kv.capacity;
+    const int64_t end = work.seen[rows - 1];
+    for (int64_t block = 0; block < end; block += key_block) {
+        const int64_t keys_at = (start + block) * kv.head_dim, values_at = (start + block) * kv.padded;
+        if (!kv.half) {
+            attend_block(args, tile, work, static_cast<const float*>(kv.keys) + keys_at,
+                         static_cast<const float*>(kv.values) + values_at, block);
+            continue;
+        }
+        const uint16_t* keys = static_cast<const uint16_t*>(kv.keys) + keys_at;
+        const uint16_t* values = static_cast<const uint16_t*>(kv.values) + values_at;
+        if (rows <= tile_rows) {
+            attend_block(args, tile, work, keys, values, block);
+        } else {
+            const int64_t count = (smaller(key_block, end - block) + key_panel - 1) / key_panel * key_panel;
+            widen(work.keys, keys, count * kv.head_dim);
+            widen(work.values, values, count * kv.padded);
+            attend_block<float>(args, tile, work, work.keys, work.values, block);
+        }
+    }
+    end_rows(args, tile, work);
+}
+
+int64_t scratch_bytes(const KeyValues& kv, int64_t rows) { return lay_out(kv, rows, nullptr).bytes; }
+
+}  // namespace
+
+void add_attention_kernels(Kernels& table) {
+    table.attend = attend;
+    table.attention_scratch = scratch_bytes;
+}
+
+}  // namespace tallow::TALLOW_LEVEL

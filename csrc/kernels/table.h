@@ -1,0 +1,64 @@
+// The kernels of one level, as function pointers. A kernel computes a stretch of rows or tiles on one thread; the
+// operations in csrc/ops share the stretches out to the pool.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention.h"
+#include "kernels/matrix.h"
+#include "kernels/norm.h"
+
+namespace tallow {
+
+struct Kernels {
+    void (*layer_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
+    void (*rms_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
+    MatrixKernels matrix[storage_count];  // by Storage
+
+    // Stores positions [begin, end) of a row and head; no other thread may be writing to a panel that they touch.
+    void (*store_key_values)(const StoreArgs& args, std::int64_t row, std::int64_t head, std::int64_t begin,
+                             std::int64_t end);
+    void (*attend)(const AttentionArgs& args, const QueryTile& tile, void* scratch);
+    std::int64_t (*attention_scratch)(const KeyValues& kv, std::int64_t rows);  // bytes for a tile of so many rows
+};
+
+// Each family fills in its part of the table; one such function exists for every level that the family is built for.
+#define TALLOW_DECLARE_LEVEL(level)                 \
+    namespace level {                               \
+    void add_norm_kernels(Kernels& table);          \
+    void add_linear_kernels(Kernels& table);        \
+    void add_packing_kernels(Kernels& table);       \
+    void add_attention_kernels(Kernels& table);     \
+    void add_key_values_kernels(Kernels& table);    \
+    inline void add_kernels(Kernels& table) {       \
+        add_norm_kernels(table);                    \
+        add_linear_kernels(table);                  \
+        add_packing_kernels(table);                 \
+        add_attention_kernels(table);               \
+        add_key_values_kernels(table);              \
+    }                                               \
+    }
+TALLOW_DECLARE_LEVEL(sse42)
+TALLOW_DECLARE_LEVEL(avx2)
+TALLOW_DECLARE_LEVEL(avx512)
+TALLOW_DECLARE_LEVEL(neon)
+#undef TALLOW_DECLARE_LEVEL
+
+// The int8 families exist for each way to multiply bytes as well.
+#define TALLOW_DECLARE_INT8_LEVEL(level)            \
+    namespace level {                               \
+    void add_int8_kernels(Kernels& table);          \
+    void add_grouped_kernels(Kernels& table);       \
+    }
+TALLOW_DECLARE_INT8_LEVEL(sse42)
+TALLOW_DECLARE_INT8_LEVEL(avx2)
+TALLOW_DECLARE_INT8_LEVEL(avxvnni)
+TALLOW_DECLARE_INT8_LEVEL(avx512)
+TALLOW_DECLARE_INT8_LEVEL(avx512vnni)
+TALLOW_DECLARE_INT8_LEVEL(amx)
+TALLOW_DECLARE_INT8_LEVEL(neon)
+TALLOW_DECLARE_INT8_LEVEL(dotprod)
+TALLOW_DECLARE_INT8_LEVEL(i8mm)
+#undef TALLOW_DECLARE_INT8_LEVEL
+
+}  // namespace tallow

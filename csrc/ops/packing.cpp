@@ -1,0 +1,66 @@
+#include "ops/packing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+#include "core/kernels.h"
+#include "core/platform.h"
+#include "core/thread_pool.h"
+
+namespace tallow {
+
+namespace {
+
+constexpr std::size_t line = 64;
+
+std::size_t round_up(std::size_t value, std::size_t unit) { return (value + unit - 1) / unit * unit; }
+
+}  // namespace
+
+Matrix::Matrix(Storage storage, std::int64_t n, std::int64_t k, std::int64_t group) : packed_{} {
+    const MatrixKernels& kernels = tallow::kernels().matrix[static_cast<int>(storage)];
+    packed_.kernels = &kernels;
+    packed_.storage = storage;
+    packed_.n = n;
+    packed_.k = k;
+    packed_.group = group;
+    const std::size_t panels = (n + kernels.panel - 1) / kernels.panel;
+    const std::size_t panel_bytes = round_up(round_up(k, kernels.padding) * kernels.panel * kernels.element_bytes, line);
+    packed_.panel_bytes = static_cast<std::int64_t>(panel_bytes);
+    const std::size_t scales = quantized() ? panels * kernels.panel * groups() * sizeof(float) : 0;
+    bytes_ = std::max(panels * panel_bytes + scales, line);
+    void* memory = map_memory(bytes_);
+    if (!memory) throw std::bad_alloc();
+    packed_.panels = static_cast<unsigned char*>(memory);
+    packed_.scales = reinterpret_cast<float*>(packed_.panels + panels * panel_bytes);
+}
+
+Matrix::~Matrix() { unmap_memory(packed_.panels, bytes_); }
+
+bool Matrix::quantized() const { return packed_.kernels->quantize != nullptr; }
+
+std::int64_t Matrix::groups() const { return packed_.k ? packed_.k / packed_.group : 1; }
+
+bool Matrix::scales_finite() const {
+    if (!quantized()) return true;
+    const std::int64_t panel = packed_.kernels->panel, count = (packed_.n + panel - 1) / panel * panel * groups();
+    return std::all_of(packed_.scales, packed_.scales + count, [](float scale) { return std::isfinite(scale); });
+}
+
+void Matrix::pack(PackArgs args) {
+    args.matrix = &packed_;
+    const std::int64_t panel = packed_.kernels->panel;
+    const std::int64_t grain = std::max<std::int64_t>(1, 16384 / (panel * packed_.k + 1));
+    parallel_for((packed_.n + panel - 1) / panel, grain,
+                 [&](std::int64_t begin, std::int64_t end) { packed_.kernels->pack(args, begin, end); });
+}
+
+void Matrix::rows(const std::int64_t* ids, std::int64_t count, float* out) const {
+    parallel_for(count, 16384 / (packed_.k + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+            packed_.kernels->unpack(packed_, ids ? ids[i] : i, out + i * packed_.k);
+    });
+}
+
+}  // namespace tallow

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace tallow {
+
+void bind_conv(nanobind::module_& m);
+void bind_linear(nanobind::module_& m);
+void bind_attention(nanobind::module_& m);
+void bind_norm(nanobind::module_& m);
+
+}  // namespace tallow

@@ -1,0 +1,117 @@
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <tuple>
+
+#include "ops/linear.h"
+#include "ops/packing.h"
+#include "python/array.h"
+#include "python/bind.h"
+
+namespace nb = nanobind;
+
+namespace tallow {
+
+namespace {
+
+Storage storage_of(DType dtype, const char* what) {
+    switch (dtype) {
+        case DType::f32: return Storage::f32;
+        case DType::f16: return Storage::f16;
+        case DType::bf16: return Storage::bf16;
+        case DType::i8: return Storage::i8;
+        default: throw std::invalid_argument(std::string(what) + ": expected float32, float16, bfloat16 or int8, got " + dtype_name(dtype));
+    }
+}
+
+// source (n, k) in floats; or in int8, with scales (n, k / group), which are taken over as they are.
+std::unique_ptr<Matrix> pack(const Array& source, int storage, std::int64_t group, std::optional<Array> scales) {
+    const auto wanted = static_cast<Storage>(storage);
+    const std::int64_t size = static_cast<std::int64_t>(dtype_size(source.dtype));
+    PackArgs args{};
+    args.from = storage_of(source.dtype, "pack");
+    const bool bytes = wanted == Storage::i8 || wanted == Storage::i8_groups;
+    bool fits = source.ndim == 2 && storage >= 0 && storage < storage_count;
+    fits = fits && source.strides[0] % size == 0 && source.strides[1] % size == 0;
+    fits = fits && scales.has_value() == (args.from == Storage::i8) && (bytes || !scales);
+    if (!fits) throw std::invalid_argument("pack: no such matrix");
+    const std::int64_t n = source.shape[0], k = source.shape[1];
+    if (wanted == Storage::i8_groups ? group < 8 || group % 8 || largest_group % group || k % group : group != k)
+        throw std::invalid_argument("pack: groups do not fit");
+    if (scales) {
+        if (!scales->contiguous() || scales->size() != n * (k ? k / group : 1)) throw std::invalid_argument("pack: scales do not fit");
+        args.scales = scales->as<const float>(DType::f32, "scales");
+    }
+    args.source = source.data;
+    args.row_stride = source.strides[0] / size;
+    args.column_stride = source.strides[1] / size;
+    nb::gil_scoped_release release;
+    auto matrix = std::make_unique<Matrix>(wanted, n, k, group);
+    matrix->pack(args);
+    return matrix;
+}
+
+void matrix_rows(const Matrix& matrix, const Array& out, const Array* ids) {
+    const PackedMatrix& m = matrix.packed();
+    const std::int64_t count = ids ? ids->size() : m.n;
+    if (!out.contiguous() || out.size() != count * m.k || (ids && !ids->contiguous()))
+        throw std::invalid_argument("rows: arrays do not fit");
+    float* to = out.as<float>(DType::f32, "out");
+    const std::int64_t* index = ids ? ids->as<const std::int64_t>(DType::i64, "ids") : nullptr;
+    for (std::int64_t i = 0; index && i < count; ++i)
+        if (index[i] < 0 || index[i] >= m.n) throw std::out_of_range("row " + std::to_string(index[i]) + " of " + std::to_string(m.n));
+    nb::gil_scoped_release release;
+    matrix.rows(index, count, to);
+}
+
+// A matrix with unit stride along its rows.
+const float* matrix_of(const Array& a, std::int64_t rows, std::int64_t columns, const char* what) {
+    if (a.ndim != 2 || a.shape[0] != rows || a.shape[1] != columns || !a.rows_contiguous() || a.strides[0] % 4)
+        throw std::invalid_argument(std::string("linear: ") + what + " does not fit");
+    return a.as<const float>(DType::f32, what);
+}
+
+void bind_product(const Array& out, const Array& x, const Matrix& weight, std::optional<Array> bias, int activation,
+                  std::optional<Array> residual) {
+    const PackedMatrix& w = weight.packed();
+    const std::int64_t rows = x.ndim == 2 ? x.shape[0] : -1;
+    if (activation < 0 || activation > static_cast<int>(Activation::relu)) throw std::invalid_argument("linear: activation");
+    if (!out.writable) throw std::invalid_argument("linear: out is read-only");
+    LinearArgs args{};
+    args.weight = &w;
+    args.x.data = matrix_of(x, rows, w.k, "x");
+    args.x.stride = x.strides[0] / 4;
+    args.rows = rows;
+    args.out = const_cast<float*>(matrix_of(out, rows, w.n, "out"));
+    args.out_stride = out.strides[0] / 4;
+    if (bias) {
+        if (!bias->contiguous() || bias->size() != w.n) throw std::invalid_argument("linear: bias does not fit");
+        args.bias = bias->as<const float>(DType::f32, "bias");
+    }
+    if (residual) {
+        args.residual = matrix_of(*residual, rows, w.n, "residual");
+        args.residual_stride = residual->strides[0] / 4;
+    }
+    args.activation = static_cast<Activation>(activation);
+    nb::gil_scoped_release release;
+    linear(args);
+}
+
+}  // namespace
+
+void bind_linear(nb::module_& m) {
+    nb::class_<Matrix>(m, "PackedMatrix")
+        .def_prop_ro("shape", [](const Matrix& matrix) { return std::make_tuple(matrix.packed().n, matrix.packed().k); })
+        .def_prop_ro("scales_finite", &Matrix::scales_finite)
+        .def_prop_ro("nbytes", &Matrix::bytes)
+        .def("rows_into", [](const Matrix& matrix, const Array& out, const Array& ids) { matrix_rows(matrix, out, &ids); })
+        .def("dequantize_into", [](const Matrix& matrix, const Array& out) { matrix_rows(matrix, out, nullptr); });
+    m.def("pack", &pack, nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("linear", &bind_product, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none());
+}
+
+}  // namespace tallow

@@ -1,0 +1,74 @@
+"""The affine map and embedding tables, on packed weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tallow import _cpu
+from tallow.backends.cpu.memory import empty
+from tallow.backends.cpu.packing import PackedMatrix
+from tallow.errors import TallowError
+from tallow.ops.dispatch import kernel
+from tallow.ops.linear import check_linear
+from tallow.tensor import Tensor
+from tallow.weights.weight import Weight
+
+Array = np.ndarray[Any, Any]
+
+ACTIVATIONS = {None: 0, "gelu": 1, "gelu_tanh": 2, "silu": 3, "relu": 4}
+_FLOAT32 = np.dtype(np.float32)
+
+
+def rows_of(storage: Array) -> Array:
+    """An array as a float32 matrix of its last axis with adjacent columns, copied only where that isn't so."""
+    if storage.ndim != 2:
+        storage = storage.reshape(math.prod(storage.shape[:-1]), storage.shape[-1])
+    if storage.dtype is not _FLOAT32 or storage.strides[1] != 4 or not storage.flags.aligned:
+        return np.ascontiguousarray(storage, np.float32)
+    return storage
+
+
+def vector_of(tensor: Tensor) -> Array:
+    """A one-dimensional float32 array with adjacent elements."""
+    return np.ascontiguousarray(tensor.storage, np.float32)
+
+
+@kernel("linear", "cpu")
+def linear(
+    x: Tensor,
+    weight: Weight | Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Any:
+    """See ``ops.linear``."""
+    if type(weight) is not Weight or type(weight.packed) is not PackedMatrix or x.storage.dtype != _FLOAT32:
+        return NotImplemented
+    packed = weight.packed
+    shape = x.storage.shape
+    check_linear(shape, packed.shape, bias, residual)
+    if activation not in ACTIVATIONS:
+        raise TallowError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    rows = rows_of(x.storage)
+    out = empty((rows.shape[0], packed.shape[0]))
+    _cpu.linear(
+        out,
+        rows,
+        packed.native,
+        None if bias is None else vector_of(bias),
+        ACTIVATIONS[activation],
+        None if residual is None else rows_of(residual.storage),
+    )
+    return Tensor(out if len(shape) == 2 else out.reshape((*shape[:-1], packed.shape[0])))
+
+
+@kernel("embedding", "cpu")
+def embedding(ids: Tensor, weight: Weight | Tensor) -> Any:
+    """See ``ops.embedding``."""
+    if type(weight) is not Weight or ids.storage.dtype.kind not in "iu":
+        return NotImplemented
+    return weight.rows(ids)

@@ -1,0 +1,37 @@
+"""Arrays for results, from memory that earlier results have left behind."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tallow import _cpu
+from tallow.errors import OutOfMemoryError
+
+# Below this size NumPy's own allocation is quicker, and its pages are already there.
+_SMALL = 1 << 16
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+    """An uninitialised array in C order, its memory reused from results that are gone."""
+    storage = np.dtype(dtype)
+    nbytes = math.prod(shape) * storage.itemsize
+    if nbytes < _SMALL:
+        return np.empty(shape, storage)
+    return np.ndarray(shape, storage, buffer=_cpu.Buffer(nbytes))
+
+
+def reserve(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+    """An array of zeros in C order that takes memory page by page, as it is first written.
+
+    Raises:
+        OutOfMemoryError: if the system has no address space left.
+    """
+    storage = np.dtype(dtype)
+    nbytes = math.prod(shape) * storage.itemsize
+    try:
+        return np.ndarray(shape, storage, buffer=_cpu.Reserve(nbytes))
+    except MemoryError:
+        raise OutOfMemoryError(f"cannot reserve {nbytes / 1e9:.1f} GB for an array of shape {shape}") from None

@@ -1,0 +1,54 @@
+"""Layer norm and RMS norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tallow import _cpu
+from tallow.backends.cpu.memory import empty
+from tallow.ops.dispatch import kernel
+from tallow.ops.norm import check_norm
+from tallow.tensor import Tensor
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+def _rows(x: Tensor, *scales: Tensor) -> np.ndarray[Any, Any] | None:
+    """The rows of x as a matrix with adjacent columns, copied if its strides ask for it.
+
+    None for what the kernel leaves to the reference: anything that is not float32, and nothing at all.
+    """
+    storage = x.storage
+    if storage.dtype is not _FLOAT32 or not storage.size:
+        return None
+    for scale in scales:
+        if scale.storage.dtype is not _FLOAT32 or not scale.storage.flags.c_contiguous:
+            return None
+    rows = storage.reshape(-1, storage.shape[-1])
+    return rows if rows.strides[-1] == 4 else np.ascontiguousarray(rows)
+
+
+@kernel("layer_norm", "cpu")
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Any:
+    """See ``ops.layer_norm``."""
+    check_norm("layer_norm", x, weight, bias)
+    rows = _rows(x, weight, bias)
+    if rows is None:
+        return NotImplemented
+    out = empty(rows.shape)
+    _cpu.layer_norm(out, rows, weight.storage, bias.storage, eps)
+    return Tensor(out.reshape(x.shape))
+
+
+@kernel("rms_norm", "cpu")
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Any:
+    """See ``ops.rms_norm``."""
+    check_norm("rms_norm", x, weight)
+    rows = _rows(x, weight)
+    if rows is None:
+        return NotImplemented
+    out = empty(rows.shape)
+    _cpu.rms_norm(out, rows, weight.storage, eps)
+    return Tensor(out.reshape(x.shape))

@@ -1,0 +1,95 @@
+"""The ``tallow`` command: one file a subcommand.
+
+Exit status: 0; 1 for an error, told in one line; 2 for wrong usage; 130 when interrupted (Ctrl-C).
+Little is imported here, and the rest when it is needed: the command answers within a second from a cold start.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Only for the main thread.
+
+    Args:
+        argv: arguments without the program's name; None takes the process's.
+
+    Returns:
+        The exit status.
+    """
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        # An interrupted import may end in another exception, or in none: what counts is that this was called.
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    status = 130
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        status = _run(argv)
+    except KeyboardInterrupt:
+        interrupted = True
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    except Exception as error:
+        if not interrupted:
+            status = _failed(error)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN if interrupted else before)  # nothing interrupts the way out
+    if interrupted:
+        print("tallow: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from tallow.cli import chat, convert, devices, embed, generate, info, transcribe
+
+    parser = _parser()
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (transcribe, chat, generate, embed, convert, info, devices):
+        command.add_to(commands)
+    args = parser.parse_args(argv)
+    status: int = args.run(args)
+    sys.stdout.flush()
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from tallow import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="tallow",
+        description="Run neural networks on your own machine.",
+        epilog="'tallow COMMAND --help' says what a command takes.",
+    )
+    parser.add_argument("--version", action="version", version=f"tallow {__version__}")
+    return parser
+
+
+def _failed(error: Exception) -> int:
+    from tallow.errors import TallowError
+
+    if not isinstance(error, TallowError | OSError):
+        raise error
+    complain(error)
+    return 1
+
+
+def complain(error: BaseException) -> None:
+    """Tell an error on stderr, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"tallow: error: {text}", file=sys.stderr)

@@ -1,0 +1,302 @@
+"""What a language model does with text, whatever its architecture: generate, chat, embed, score."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tallow import ops
+from tallow.errors import WeightsError
+from tallow.nn import Embedding, Module
+from tallow.runtime import reading
+from tallow.runtime.generate import start
+from tallow.runtime.grammar import Grammar
+from tallow.runtime.kv_cache import DecoderCache
+from tallow.runtime.prompts import Prompt, fit, token_ids
+from tallow.runtime.request import Options
+from tallow.runtime.result import Generation, ToolCall
+from tallow.runtime.sampling import Sampling
+from tallow.runtime.session import Session
+from tallow.tensor import Tensor
+from tallow.text.answer import split_reasoning, split_tool_calls
+from tallow.text.chat_template import conversation
+from tallow.text.language import Text
+from tallow.text.tokenizer import Tokenizer
+from tallow.weights.var_builder import VarBuilder
+
+if TYPE_CHECKING:
+    from tallow.weights.checkpoint import Checkpoint
+    from tallow.weights.weight import Weight
+
+
+class Head(Module):
+    """The projection to the vocabulary: the embedding's table, or one of its own.
+
+    Args:
+        embedding: of the tokens.
+        tied: whether its table serves.
+        vb: weight ``lm_head.weight`` (vocab, dim) if not. A model saved for its embeddings lacks it.
+    """
+
+    def __init__(self, embedding: Embedding, tied: bool, vb: VarBuilder) -> None:
+        self.weight: Weight | None = embedding.weight
+        if not tied:
+            has = vb.contains("lm_head.weight")
+            self.weight = vb.weight(embedding.weight.shape, "lm_head.weight") if has else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(…, dim) -> (…, vocab).
+
+        Raises:
+            WeightsError: if the checkpoint has no such weight.
+        """
+        if self.weight is None:
+            raise WeightsError("this model has no lm_head.weight: it gives embeddings, but no text")
+        return ops.linear(x, self.weight)
+
+
+class LanguageModel(Module):
+    """A decoder that reads tokens and says which may come next. Architectures say how; tasks are defined here.
+
+    Attributes:
+        config: sizes.
+        text: tokenizer, chat template and what goes with them.
+    """
+
+    Config: ClassVar[Any]
+    config: Any
+    text: Text
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, vb: VarBuilder) -> Any:
+        """Build the model from an opened checkpoint."""
+        return cls(cls.Config.from_dict(checkpoint.config), vb, Text.from_checkpoint(checkpoint))  # type: ignore[call-arg]
+
+    def hidden(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
+        """Read tokens that follow what the cache holds, and keep them there.
+
+        Args:
+            ids: (b, n) integers, padded in front for rows that have fewer.
+            cache: of b rows, from ``new_cache``.
+            counts: (b,) how many of the n each row has; None for all.
+
+        Returns:
+            (b, n, dim): what the last layer says of each, normalised.
+        """
+        raise NotImplementedError
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, dim) -> (…, vocab): how likely each token is to come next, as unnormalised log-probabilities."""
+        raise NotImplementedError
+
+    def new_cache(self, batch: int, capacity: int, dtype: str = "float32") -> DecoderCache:
+        """An empty cache.
+
+        Args:
+            batch: rows, at most.
+            capacity: positions that a row can hold; address space is reserved for them, memory as they come.
+            dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+        """
+        config = self.config
+        device = self.embed_tokens.weight.device  # type: ignore[attr-defined]
+        return DecoderCache(
+            config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, dtype, device
+        )
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary: ``encode(str)`` gives ids, ``decode(ids)`` text. Raises WeightsError if there is none."""
+        return self.text.tokenizer
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        max_tokens: int = 256,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        stop: str | int | Sequence[str | int] = (),
+        ignore_eos: bool = False,
+        logprobs: int | None = None,
+        schema: Mapping[str, Any] | str | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        lookup: int = 0,
+        truncate: bool = False,
+        stream: bool = False,
+        cancel: threading.Event | None = None,
+        cache_dtype: str = "float32",
+        session: Session | None = None,
+        finish: Callable[[Generation], Generation] | None = None,
+    ) -> Any:
+        """Go on with a text, or with several at once.
+
+        Args:
+            prompt: a text or its ids, or a list of them. Special tokens that are written out in a text count as such.
+            max_tokens: tokens of an answer, at most; the context may end it earlier.
+            temperature: see ``Sampling`` for this and the six after it. None takes what the model's authors recommend,
+                or greedy decoding (0) if they don't say.
+            top_k: likewise.
+            top_p: likewise.
+            min_p: likewise.
+            repetition_penalty: likewise.
+            presence_penalty: none by default.
+            frequency_penalty: none by default.
+            logit_bias: id -> number added to its logit.
+            seed: fixes the draws. An answer depends on its prompt, the prompt's place in the list and the seed, and
+                not on what else is in the list.
+            stop: strings or token ids that end an answer; they are not part of it.
+            ignore_eos: whether to go on where the model would end.
+            logprobs: how many likeliest tokens to list with each; 0 for its own log-probability alone.
+            schema: a JSON schema that the answer must follow. Needs the extra ``grammar``, as do the next two.
+            regex: a regular expression that it must match.
+            grammar: a grammar in Lark's notation that it must follow.
+            lookup: tokens to guess at a time by looking them up in the prompt. Changes speed, never the answer.
+            truncate: whether a prompt longer than the context is cut, so that its end and an answer fit, instead of
+                being an error.
+            stream: return a ``Stream`` of pieces of text instead of waiting for the end.
+            cancel: ends the answers between two tokens when it is set.
+            cache_dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+            session: see ``Session.generate``.
+            finish: changes each result before it is given.
+
+        Returns:
+            A ``Generation``, or a list of them for a list of prompts; with ``stream``, an iterator of strings, or of
+            (place, string) for a list.
+
+        Raises:
+            ArgumentError: for a setting that cannot be, an empty prompt, or one longer than the context.
+            WeightsError: for text without a tokenizer.
+        """
+        defaults = self.text.defaults
+        chosen: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+                  "repetition_penalty": repetition_penalty}  # fmt: skip
+        chosen = {key: defaults.get(key) if value is None else value for key, value in chosen.items()}
+        sampling = Sampling(
+            **{key: value for key, value in chosen.items() if value is not None},
+            presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+            logit_bias=logit_bias or {}, seed=seed,
+        )  # fmt: skip
+        constrained = schema is not None or regex is not None or grammar is not None
+        options = Options(
+            max_tokens=max_tokens, sampling=sampling, stop=[stop] if isinstance(stop, (str, int)) else tuple(stop),
+            ignore_eos=ignore_eos, logprobs=logprobs, lookup=lookup, cancel=cancel,
+            grammar=Grammar(schema, regex, grammar) if constrained else None,
+        )  # fmt: skip
+        prompts, single = token_ids(prompt, self.text, self.config.vocab_size)
+        prompts = [fit(ids, self.context, max_tokens, truncate) for ids in prompts]
+        written = start(self, prompts, options, session or cache_dtype, finish or (lambda result: result), single)
+        return written if stream else written.result()
+
+    def chat(
+        self,
+        messages: str | Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        enable_thinking: bool | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        max_tokens: int = 2048,
+        **options: Any,
+    ) -> Any:
+        """Answer in a conversation.
+
+        Args:
+            messages: what was said, ``[{"role": "user", "content": "Hello"}, …]``; or a string, which the user says; or
+                a list of conversations.
+            tools: JSON schemas of functions that the model may call.
+            enable_thinking: whether a model that can do so thinks before it answers; None for its own default.
+            template_variables: what else the model's chat template reads.
+            max_tokens: tokens of an answer, reasoning included, at most.
+            options: the others of ``generate``. A stream's pieces come as they are written, reasoning and tool calls
+                included.
+
+        Returns:
+            As ``generate``; a ``Generation`` has ``reasoning`` and ``tool_calls`` apart from its ``text``.
+
+        Raises:
+            TemplateError: if the model has no chat template, or it refuses the conversation.
+            ArgumentError: as ``generate``.
+        """
+        template, tokenizer = self.text.template, self.text.tokenizer
+        variables = {**(template_variables or {}), "tools": tools}
+        if enable_thinking is not None:
+            variables["enable_thinking"] = enable_thinking
+        many = not isinstance(messages, str) and bool(messages) and not isinstance(messages[0], (Mapping, str))
+        conversations: Any = messages if many else [messages]
+        written = [template.render(one, **variables) for one in conversations]
+        names = {str(tool.get("function", tool).get("name")) for tool in tools or ()}
+        prompts = [tokenizer.encode(text, special=True) for text in written]
+
+        def take_apart(result: Generation) -> Generation:
+            if template.reads("</think>"):
+                result.reasoning, result.text = split_reasoning(result.text, written[0])
+            calls, result.text = split_tool_calls(result.text, names)
+            result.tool_calls = [ToolCall(name, arguments) for name, arguments in calls]
+            if options.get("session") is not None:
+                options["session"].messages = [*conversation(conversations[0]), result.message()]
+            return result
+
+        return self.generate(prompts if many else prompts[0], max_tokens=max_tokens, finish=take_apart, **options)
+
+    def session(self, *, cache_dtype: str = "float32") -> Session:
+        """Begin a conversation whose turns share what was computed for the ones before.
+
+        Args:
+            cache_dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+        """
+        return Session(self, cache_dtype)
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        instruction: str | None = None,
+        dims: int | None = None,
+        truncate: bool = False,
+        batch_size: int = 8,
+    ) -> Tensor:
+        """Vectors for texts: what the model says of each text's last token.
+
+        Args:
+            texts: one, or several.
+            instruction: what the texts are queries for, such as ``"Given a web search query, retrieve relevant passages
+                that answer the query"``; None for documents. Models made for embeddings are trained with it.
+            dims: how many of the dimensions to keep, for models whose first ones say most (Kusupati et al. 2022,
+                "Matryoshka representation learning"); None for all.
+            truncate: whether a text longer than the context is cut at its end, instead of being an error.
+            batch_size: texts to read at once.
+
+        Returns:
+            (texts, dims) float32, rows of length 1; (dims,) for one text.
+
+        Raises:
+            ArgumentError: for a text longer than the context, or dims that the model doesn't have.
+        """
+        return reading.embed(self, texts, instruction, dims, truncate, batch_size)
+
+    def score(self, text: str | Sequence[int]) -> reading.Score:
+        """How well the model foretells a text.
+
+        Args:
+            text: a text, or ids.
+
+        Returns:
+            ``perplexity``, and the ``logprobs`` of the tokens after the first.
+
+        Raises:
+            ArgumentError: for a text longer than the context, or of fewer than two tokens.
+        """
+        return reading.score(self, text)

@@ -1,0 +1,131 @@
+"""Architectures and their classes, and ``tl.load``, which makes a model out of a name."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+from typing import Any
+
+from tallow import dtypes
+from tallow.device import Device, as_device
+from tallow.dtypes import DType
+from tallow.errors import OutOfMemoryError, WeightsError
+from tallow.runtime import memory
+from tallow.runtime.resident import keep
+from tallow.trace import span
+from tallow.weights.checkpoint import Checkpoint, open_checkpoint
+from tallow.weights.hub import resolve
+from tallow.weights.var_builder import VarBuilder
+
+logger = logging.getLogger("tallow")
+
+# Hugging Face's model_type -> the module and the class in it. Imported when first asked for.
+ARCHITECTURES: dict[str, tuple[str, str]] = {
+    "whisper": ("tallow.models.whisper", "Whisper"),
+    "qwen3": ("tallow.models.qwen3", "Qwen3"),
+    "qwen2": ("tallow.models.qwen2", "Qwen2"),
+    "llama": ("tallow.models.llama", "Llama"),
+    "mistral": ("tallow.models.llama", "Llama"),
+}
+
+PathLike = str | os.PathLike[str]
+
+
+def load(
+    name_or_path: PathLike,
+    *,
+    device: Device | str = "auto",
+    dtype: DType | str | None = None,
+    quantize: str | None = None,
+    cache_dir: PathLike | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Any:
+    """Load a model, or give the one that is loaded already with the same files, device and options.
+
+    Args:
+        name_or_path: a model's name, such as ``"openai/whisper-base"``; a folder; a file of weights; or an installed
+            package that holds one. A name is looked for among the installed packages, then in the Hugging Face cache,
+            then on the hub.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        dtype: how to store the weights: ``"float32"``, ``"float16"`` or ``"bfloat16"``. None: as the files have them.
+        quantize: ``"int8"``, or None.
+        cache_dir: the Hugging Face cache to use instead of the user's.
+        revision: branch, tag or commit on the hub.
+        token: for private and gated models; None means ``HF_TOKEN`` or the one that ``hf auth login`` stored.
+
+    Returns:
+        The model: a ``Whisper``, …
+
+    Raises:
+        ModelNotFoundError: if it exists in none of these places; the message lists them.
+        DownloadError: if it can't be downloaded.
+        WeightsError: if its files are damaged, don't fit each other, or hold an architecture that Tallow lacks.
+        OutOfMemoryError: if it needs more memory than the device has free.
+        DeviceError, DTypeError: for a device or a dtype that isn't there.
+    """
+    place = as_device(device)
+    stored = None if dtype is None else dtypes.as_dtype(dtype)
+    with span("load", model=os.fspath(name_or_path)):
+        path = resolve(name_or_path, cache_dir, revision, token)
+        options = (str(place), "stored" if stored is None else stored.name, quantize or "no quantisation")
+        key = (os.path.realpath(path), *options)
+        return keep(key, os.fspath(name_or_path), options, lambda: _load(path, place, stored, quantize))
+
+
+def preload(name_or_path: PathLike, **options: Any) -> None:
+    """Load a model now, so that the first ``load`` of it with the same options costs nothing. Takes what that takes."""
+    load(name_or_path, **options)
+
+
+def find_class(architecture: str) -> Any:
+    """The class of an architecture. Raises WeightsError, which names those that there are, for another."""
+    home = ARCHITECTURES.get(architecture)
+    if home is None:
+        raise WeightsError(f"no model of type {architecture!r}; Tallow has {', '.join(sorted(ARCHITECTURES))}")
+    return getattr(importlib.import_module(home[0]), home[1])
+
+
+def _load(path: str, device: Device, dtype: DType | None, quantize: str | None) -> Any:
+    checkpoint = open_checkpoint(path)
+    model_class = find_class(checkpoint.architecture)
+    vb = VarBuilder(checkpoint.source, device=device, dtype=dtype, quantize=quantize)
+    _check_memory(checkpoint, device, dtype, quantize)
+    model = model_class.from_checkpoint(checkpoint, vb)
+    _check_unused(checkpoint, vb)
+    return model
+
+
+def _check_memory(checkpoint: Checkpoint, device: Device, dtype: DType | None, quantize: str | None) -> None:
+    free = memory.free_bytes(device)
+    if free is None:
+        return
+    need = memory.estimate_checkpoint(checkpoint, dtype, quantize=quantize, context=memory.LOAD_CONTEXT)
+    if need.total > free:
+        hint = "" if quantize else "; quantize='int8' needs less"
+        raise OutOfMemoryError(
+            f"{checkpoint.folder}: needs about {need.total / 1e6:,.0f} MB ({need.weights / 1e6:,.0f} MB of weights), "
+            f"{device} has {free / 1e6:,.0f} MB free{hint}"
+        )
+
+
+def _check_unused(checkpoint: Checkpoint, vb: VarBuilder) -> None:
+    """Refuse a checkpoint with more layers than its config says; only note other tensors that no module wanted."""
+    unused = vb.unused()
+    left = set(unused)
+    used = {_pattern(name) for name in checkpoint.source.names() if name not in left}
+    surplus = [name for name in unused if _pattern(name) in used and re.search(r"\.\d+\.", name)]
+    if surplus:
+        raise WeightsError(
+            f"{checkpoint.source.where}: holds {len(surplus)} tensors that the config has no layer for, such as "
+            f"{surplus[0]!r}; config and weights don't belong together"
+        )
+    if unused:
+        logger.debug("%s: not used: %s", checkpoint.source.where, ", ".join(unused))
+
+
+def _pattern(name: str) -> str:
+    """A tensor's name with the numbers of layers taken out."""
+    return re.sub(r"\.\d+\.", ".#.", name)

@@ -1,0 +1,96 @@
+"""Reading a ``config.json`` that nobody has checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tallow.errors import WeightsError
+from tallow.weights.source import short
+
+MOST = 1 << 30  # no size of a model comes near; keeps a hostile config from asking for the whole memory
+
+
+class Settings:
+    """A config's values, each checked as it is taken.
+
+    Args:
+        config: what ``config.json`` says.
+        family: what to call the model in messages, such as ``"Qwen3"``.
+    """
+
+    def __init__(self, config: Mapping[str, Any], family: str) -> None:
+        self.config = config
+        self.family = family
+
+    def _error(self, key: str, expected: str, found: Any) -> WeightsError:
+        return WeightsError(f"config.json of a {self.family}: {key} must be {expected}, found {short(found)}")
+
+    def size(self, key: str, default: int | None = None) -> int:
+        """A whole number of at least 1. Without a default it must be there."""
+        value = self.config.get(key)
+        if value is None:
+            if default is None:
+                raise WeightsError(f"config.json of a {self.family} lacks {key}")
+            return default
+        if type(value) is not int or not 1 <= value <= MOST:
+            raise self._error(key, f"from 1 to {MOST:,}", value)
+        return value
+
+    def real(self, key: str, default: float) -> float:
+        """A positive number."""
+        value = self.config.get(key, default)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise self._error(key, "a positive number", value)
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self.config.get(key, default)
+        if type(value) is not bool:
+            raise self._error(key, "true or false", value)
+        return value
+
+    def expect(self, key: str, value: Any) -> None:
+        """Refuse a variant that the model does not compute."""
+        if self.config.get(key, value) != value:
+            raise self._error(key, repr(value), self.config[key])
+
+    def heads(self) -> tuple[int, int]:
+        """Query heads, and key heads, which divide them."""
+        heads = self.size("num_attention_heads")
+        kv_heads = self.size("num_key_value_heads", heads)
+        if heads % kv_heads:
+            raise self._error("num_key_value_heads", f"a divisor of the {heads} heads", kv_heads)
+        return heads, kv_heads
+
+    def head_dim(self) -> int:
+        """Features of a head, an even number: as said, or an equal share of the width."""
+        width, heads = self.size("hidden_size"), self.size("num_attention_heads")
+        size = self.size("head_dim", width // heads if width % heads == 0 else None)
+        if size % 2:
+            raise self._error("head_dim", "even", size)
+        return size
+
+    def rope(self) -> tuple[float, dict[str, Any] | None]:
+        """Base and scaling of rotary frequencies, from ``rope_parameters``, or ``rope_theta`` and ``rope_scaling``."""
+        parameters = self.config.get("rope_parameters") or self.config.get("rope_scaling")
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise self._error("rope_scaling", "an object", parameters)
+        scaling = dict(parameters or {})
+        theta = Settings({**self.config, **scaling}, self.family).real("rope_theta", 10000.0)
+        if theta <= 1 or scaling.get("partial_rotary_factor", 1.0) != 1.0:
+            raise self._error("rope_theta", "above 1, and partial_rotary_factor 1", self.config.get("rope_theta"))
+        return theta, scaling or None
+
+    def windows(self, layers: int) -> tuple[int | None, ...]:
+        """The sliding window of each layer, as Qwen's configs say it; None for a layer that sees everything."""
+        window = self.size("sliding_window", MOST) if self.flag("use_sliding_window", False) else MOST
+        first = self.config.get("max_window_layers", 28)
+        kinds = self.config.get("layer_types")
+        if kinds is None and type(first) is int:
+            kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(layers)]
+        if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {"sliding_attention", "full_attention"}:
+            raise self._error("layer_types", f"a list of {layers} kinds of attention", kinds)
+        return tuple(window if kind == "sliding_attention" and window < MOST else None for kind in kinds)

@@ -1,0 +1,72 @@
+"""Linear layers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from tallow import ops
+from tallow.nn.module import Module
+from tallow.tensor import Tensor
+from tallow.weights.var_builder import VarBuilder
+
+
+class Linear(Module):
+    """``x @ weight.T + bias``.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        vb: weights ``weight`` (out, in) and, if ``bias``, ``bias`` (out,).
+        bias: whether there is one.
+    """
+
+    def __init__(self, in_features: int, out_features: int, vb: VarBuilder, *, bias: bool = True) -> None:
+        self.weight = vb.weight((out_features, in_features))
+        self.bias = vb.get((out_features,), "bias") if bias else None
+
+    def __call__(self, x: Tensor, *, activation: str | None = None, residual: Tensor | None = None) -> Tensor:
+        """(…, in) -> (…, out); activation and residual are fused, see ``ops.linear``."""
+        return ops.linear(x, self.weight, self.bias, activation=activation, residual=residual)
+
+    def extra_repr(self) -> str:
+        """Its sizes and storage."""
+        out, inner = self.weight.shape
+        return f"{inner}, {out}, bias={self.bias is not None}, {self.weight.storage}"
+
+
+class StackedLinear(Module):
+    """Several projections of one input, computed in as few products as the storage of their weights allows.
+
+    Args:
+        in_features: width of the input.
+        outs: name of each projection and the width of its output, in the order in which they are wanted.
+        vb: weights ``NAME.weight`` (out, in) and, if ``bias``, ``NAME.bias`` (out,).
+        bias: whether they have one.
+    """
+
+    def __init__(self, in_features: int, outs: Mapping[str, int], vb: VarBuilder, *, bias: bool = False) -> None:
+        groups = [list(names) for _, names in itertools.groupby(outs, lambda name: vb.storage(f"{name}.weight"))]
+        self.widths = [[outs[name] for name in names] for names in groups]
+        self.weights = [
+            vb.weight((sum(widths), in_features), [f"{name}.weight" for name in names], rows=widths)
+            for names, widths in zip(groups, self.widths, strict=True)
+        ]
+        self.biases = [
+            ops.concat([vb.get((outs[name],), f"{name}.bias") for name in names]) if bias else None for names in groups
+        ]
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """(…, in) -> (…, out) for each projection; views of one result where they were computed together."""
+        results = []
+        for weight, bias, widths in zip(self.weights, self.biases, self.widths, strict=True):
+            y = ops.linear(x, weight, bias)
+            begins = itertools.accumulate(widths, initial=0)
+            results += [y.narrow(-1, begin, width) for begin, width in zip(begins, widths, strict=False)]
+        return results
+
+    def extra_repr(self) -> str:
+        """Its sizes and storage."""
+        outs = " + ".join(str(width) for widths in self.widths for width in widths)
+        storages = ", ".join(weight.storage for weight in self.weights)
+        return f"{self.weights[0].shape[1]}, {outs}, bias={self.biases[0] is not None}, {storages}"

@@ -1,0 +1,29 @@
+"""Feed-forward layers."""
+
+from __future__ import annotations
+
+from tallow import ops
+from tallow.nn.linear import Linear, StackedLinear
+from tallow.nn.module import Module
+from tallow.tensor import Tensor
+from tallow.weights.var_builder import VarBuilder
+
+
+class GatedMLP(Module):
+    """``down(silu(gate(x)) · up(x))`` (Shazeer 2020, "GLU variants improve transformer").
+
+    Args:
+        dim: width.
+        hidden: width between.
+        vb: weights ``gate_proj``, ``up_proj`` (hidden, dim) and ``down_proj`` (dim, hidden).
+        bias: whether the three have biases.
+    """
+
+    def __init__(self, dim: int, hidden: int, vb: VarBuilder, *, bias: bool = False) -> None:
+        self.gate_up = StackedLinear(dim, {"gate_proj": hidden, "up_proj": hidden}, vb, bias=bias)
+        self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=bias)
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(…, dim) -> (…, dim), the residual added."""
+        gate, up = self.gate_up(x)
+        return self.down(ops.swiglu(gate, up), residual=residual)

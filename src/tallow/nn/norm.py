@@ -1,0 +1,53 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from tallow import ops
+from tallow.nn.module import Module
+from tallow.tensor import Tensor
+from tallow.weights.var_builder import VarBuilder
+
+
+class LayerNorm(Module):
+    """Layer normalisation over the last axis (Ba et al. 2016).
+
+    Args:
+        dim: width of the last axis.
+        vb: weights ``weight`` and ``bias``, each (dim,).
+        eps: added to the variance.
+    """
+
+    def __init__(self, dim: int, vb: VarBuilder, eps: float = 1e-5) -> None:
+        self.weight = vb.get((dim,), "weight")
+        self.bias = vb.get((dim,), "bias")
+        self.eps = eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(…, dim) -> (…, dim)."""
+        return ops.layer_norm(x, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """Its width."""
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class RMSNorm(Module):
+    """Root-mean-square normalisation over the last axis (Zhang and Sennrich 2019).
+
+    Args:
+        dim: width of the last axis.
+        vb: weight ``weight`` (dim,).
+        eps: added to the mean square.
+    """
+
+    def __init__(self, dim: int, vb: VarBuilder, eps: float = 1e-6) -> None:
+        self.weight = vb.get((dim,), "weight")
+        self.eps = eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(…, dim) -> (…, dim)."""
+        return ops.rms_norm(x, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        """Its width."""
+        return f"{self.weight.shape[0]}, eps={self.eps}"

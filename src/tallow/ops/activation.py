@@ -1,0 +1,104 @@
+"""Activation functions."""
+
+from __future__ import annotations
+
+import math
+
+from tallow.errors import ArgumentError
+from tallow.ops.dispatch import operation
+from tallow.ops.precision import rounded, widened
+from tallow.tensor import Tensor
+
+
+@operation
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """Gaussian error linear unit, ``x · Φ(x)``.
+
+    Args:
+        x: any shape, floating point.
+        approximate: ``"none"`` for the error function itself, ``"tanh"`` for the approximation by tanh.
+
+    Returns:
+        The shape and dtype of x; computed in float32.
+
+    Source: Hendrycks and Gimpel 2016, "Gaussian error linear units".
+    """
+    y = widened(x)
+    if approximate == "tanh":
+        inner = math.sqrt(2 / math.pi) * (y + 0.044715 * y * y * y)
+        return rounded(0.5 * y * (1 + inner.tanh()), x)
+    if approximate != "none":
+        raise ArgumentError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
+    return rounded(0.5 * y * (1 + erf(y * math.sqrt(0.5))), x)
+
+
+@operation
+def erf(x: Tensor) -> Tensor:
+    """The error function, to float32 rounding.
+
+    Args:
+        x: any shape, floating point.
+
+    Returns:
+        The shape and dtype of x.
+
+    Source: Abramowitz and Stegun 7.1.6, the series of positive terms
+    2/√π · exp(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3···(2n+1)); beyond |x| = 4 the result rounds to ±1.
+    """
+    y = x.astype("float64").clamp(-4.0, 4.0)
+    term = y
+    total = y
+    for n in range(1, 80):
+        term = term * (y * y) * (2 / (2 * n + 1))
+        total = total + term
+    return (total * (-(y * y)).exp() * (2 / math.sqrt(math.pi))).astype(x.dtype)
+
+
+@operation
+def silu(x: Tensor) -> Tensor:
+    """Sigmoid-weighted linear unit, ``x · sigmoid(x)``, of any shape; computed in float32.
+
+    Source: Elfwing, Uchibe and Doya 2017, "Sigmoid-weighted linear units".
+    """
+    y = widened(x)
+    return rounded(y * sigmoid(y), x)
+
+
+@operation
+def sigmoid(x: Tensor) -> Tensor:
+    """The logistic function ``1 / (1 + exp(−x))``, of any shape; computed in float32.
+
+    Written as ``exp(min(x, 0)) / (1 + exp(−|x|))``, which neither overflows nor loses the small values.
+    """
+    y = widened(x)
+    return rounded(y.clamp(max=0).exp() / (1 + (-y.abs()).exp()), x)
+
+
+@operation
+def relu(x: Tensor) -> Tensor:
+    """``max(x, 0)``, of any shape."""
+    return x.clamp(min=0)
+
+
+@operation
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """``silu(gate) · up``, of one shape.
+
+    Source: Shazeer 2020, "GLU variants improve transformer".
+    """
+    return rounded(silu(widened(gate)) * widened(up), gate)
+
+
+def activate(x: Tensor, name: str | None) -> Tensor:
+    """Apply the activation that a fused operation names: ``"gelu"``, ``"gelu_tanh"``, ``"silu"``, ``"relu"``, None."""
+    if name is None:
+        return x
+    if name == "gelu":
+        return gelu(x)
+    if name == "gelu_tanh":
+        return gelu(x, "tanh")
+    if name == "silu":
+        return silu(x)
+    if name == "relu":
+        return relu(x)
+    raise ArgumentError(f"no activation {name!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")

@@ -1,0 +1,134 @@
+"""Attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tallow.errors import ShapeError
+from tallow.ops.conversion import asarray
+from tallow.ops.creation import arange
+from tallow.ops.dispatch import operation
+from tallow.ops.indexing import take
+from tallow.ops.kv_cache import KVCache
+from tallow.ops.manipulation import repeat
+from tallow.ops.precision import rounded, widened
+from tallow.ops.searching import where
+from tallow.tensor import Tensor
+
+
+@operation
+def attention(
+    q: Tensor,
+    k: Tensor | KVCache,
+    v: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """``softmax(scale · q kᵀ + mask) v`` for every head.
+
+    A query that may see no key (all are masked with −inf, lie ahead of it or beyond the row's length) gives zeros.
+    Keys that do not count for a row may hold anything, NaN included.
+
+    Args:
+        q: queries (b, n, heads, d).
+        k: keys (b, m, kv_heads, d); ``heads`` is a multiple of ``kv_heads``, and neighbouring query heads share one.
+            Or a KVCache of b rows, to which keys and values have been appended; its rows may be longer than each other.
+        v: values (b, m, kv_heads, d); None with a KVCache.
+        scale: factor of the scores; None for ``d ** -0.5``.
+        causal: whether the last query is the last key's, the one before it the key's before, and so on, and each sees
+            itself and the keys before it. "Last" is each row's own: the last of its ``lengths``.
+        mask: added to the scores; broadcast to (b, heads, n, m).
+        lengths: (b,) integers: how many keys of each row count, the first ones; None for all. Not with a KVCache.
+
+    Returns:
+        (b, n, heads, d), the dtype of q; computed in float32.
+
+    Raises:
+        ShapeError: for shapes that do not fit each other.
+
+    Source: Vaswani et al. 2017, "Attention is all you need", section 3.2; grouped heads: Ainslie et al. 2023.
+    """
+    check_values(k, v, lengths)
+    if isinstance(k, KVCache):
+        k, v, lengths = k.view()
+    assert v is not None
+    weights = attention_weights(q, k, scale=scale, causal=causal, mask=mask, lengths=lengths)
+    v = repeat(widened(v), q.shape[2] // v.shape[2], axis=2)
+    if lengths is not None:  # whatever lies beyond a row's length must not reach the sum, not even as 0 · NaN
+        v = where((arange(v.shape[1], device=v.device) < lengths[:, None])[:, :, None, None], v, 0.0)
+    return rounded((weights.astype(v.dtype) @ v.permute(0, 2, 1, 3)).permute(0, 2, 1, 3).contiguous(), q)
+
+
+def attention_weights(
+    q: Tensor,
+    k: Tensor,
+    *,
+    heads: Sequence[int] | None = None,
+    scale: float | None = None,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """The weights by which ``attention`` mixes the values: the whole matrix, for looking at.
+
+    Args:
+        q, k, scale, causal, mask, lengths: as for ``attention``.
+        heads: which query heads to compute; None for all. A mask is then broadcast to these alone.
+
+    Returns:
+        (b, heads, n, m) float32 (float64 for float64 input): each row sums to 1, or is zeros where no key may be seen.
+    """
+    check_attention(q, k.shape, mask, lengths, None if heads is None else len(heads))
+    m, d = k.shape[1], q.shape[3]
+    n, group = q.shape[1], q.shape[2] // k.shape[2]
+    queries, keys = widened(q), repeat(widened(k), group, axis=2)
+    if heads is not None:
+        chosen = asarray(list(heads), dtype="int64", device=q.device)
+        queries, keys = take(queries, chosen, axis=2), take(keys, chosen, axis=2)
+    scores = (queries * (d**-0.5 if scale is None else scale)).permute(0, 2, 1, 3) @ keys.permute(0, 2, 3, 1)
+    if mask is not None:
+        scores = scores + widened(mask)
+    if m == 0:
+        return scores
+    allowed = lengths.reshape(-1, 1, 1, 1) if lengths is not None else asarray(m, device=q.device)
+    if causal:
+        allowed = allowed - (n - 1 - arange(n, device=q.device)).reshape(n, 1)
+    scores = where(arange(m, device=q.device) < allowed, scores, float("-inf"))
+    highest = scores.max(-1, keepdims=True)
+    e = (scores - where(highest == float("-inf"), 0.0, highest)).exp()
+    total = e.sum(-1, keepdims=True)
+    return e / where(total == 0, 1.0, total)
+
+
+def check_values(k: Tensor | KVCache, v: Tensor | None, lengths: Tensor | None) -> None:
+    """Raise ShapeError unless the values are there, like the keys, or in the cache."""
+    if isinstance(k, KVCache):
+        if v is not None or lengths is not None:
+            raise ShapeError("attention: with a KVCache, v and lengths are its own and must not be given")
+    elif v is None or v.shape != k.shape:
+        raise ShapeError(f"attention: keys are {k.shape}, values {None if v is None else v.shape}; they must be alike")
+
+
+def check_attention(
+    q: Tensor, k: tuple[int, ...], mask: Tensor | None, lengths: Tensor | None, heads: int | None = None
+) -> None:
+    """Raise ShapeError unless queries, keys of shape ``k``, mask and lengths fit each other."""
+    shape = q.shape
+    if len(shape) != 4 or len(k) != 4 or shape[0] != k[0] or shape[3] != k[3] or shape[3] == 0:
+        raise ShapeError(
+            f"attention: expected queries (b, n, heads, d) and keys (b, m, kv_heads, d), found {shape} and {k}"
+        )
+    if k[2] == 0 or shape[2] % k[2]:
+        raise ShapeError(f"attention: {shape[2]} query heads are no multiple of {k[2]} key heads")
+    if lengths is not None and lengths.shape != (shape[0],):
+        raise ShapeError(f"attention: lengths must be ({shape[0]},), one a row, found {lengths.shape}")
+    if mask is not None:
+        scores = (shape[0], shape[2] if heads is None else heads, shape[1], k[1])
+        given = mask.shape
+        if len(given) > 4 or any(
+            size not in (1, whole) for size, whole in zip(given[::-1], scores[::-1], strict=False)
+        ):
+            raise ShapeError(f"attention: the mask {given} cannot be broadcast to the scores {scores}")

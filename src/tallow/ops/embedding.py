@@ -1,0 +1,37 @@
+"""Rows of a table by index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tallow.errors import BoundsError, DTypeError
+from tallow.ops.dispatch import operation
+from tallow.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tallow.weights.weight import Weight
+
+
+@operation
+def embedding(ids: Tensor, weight: Weight | Tensor) -> Tensor:
+    """The rows of a table.
+
+    Args:
+        ids: (…), integers from 0 to vocab - 1.
+        weight: (vocab, dim), a Tensor or a packed ``Weight``.
+
+    Returns:
+        (…, dim): the dtype of a Tensor's table; float32 from a ``Weight``.
+
+    Raises:
+        DTypeError: if ids are not integers.
+        BoundsError: if an id lies outside the table.
+    """
+    if ids.dtype.kind not in ("int", "uint"):
+        raise DTypeError(f"embedding: ids of dtype {ids.dtype.name}; expected integers")
+    vocab, dim = weight.shape
+    flat = ids.reshape(-1)
+    if flat.shape[0] and (int(flat.min()) < 0 or int(flat.max()) >= vocab):
+        raise BoundsError(f"embedding: id {int(flat.max())} (least {int(flat.min())}) in a table of {vocab} rows")
+    rows = weight.take(flat, axis=0) if isinstance(weight, Tensor) else weight.rows(flat)
+    return rows.reshape((*ids.shape, dim))

@@ -1,0 +1,204 @@
+"""The key/value cache of one attention layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tallow import dtypes
+from tallow.device import Device, as_device
+from tallow.dtypes import DType, as_dtype
+from tallow.errors import DTypeError, ShapeError
+from tallow.ops.dispatch import operation
+from tallow.tensor import Tensor
+
+PANEL = 16
+"""Keys that lie side by side: a kernel computes the scores of as many at once."""
+
+
+class KVCache:
+    """Keys and values of the positions that a layer has seen, for rows of unequal length.
+
+    Address space for the whole capacity is reserved at once; memory is used as rows grow.
+
+    Keys lie in panels of 16, transposed, as attention reads them: ``keys[row, head, p, i, j]`` is feature i of the key
+    at position 16 p + j. Values lie as ``values[row, head, position, feature]``, features padded to a multiple of 16.
+
+    Args:
+        batch: rows; no more can be held later.
+        kv_heads: heads of keys and values.
+        head_dim: features of a head.
+        capacity: positions that a row can hold.
+        dtype: how keys and values are stored: float32 or float16.
+        device: where.
+
+    Attributes:
+        lengths: (batch,) int64 Tensor: positions that each row holds. It changes as the cache does.
+    """
+
+    __slots__ = ("_most_rows", "capacity", "device", "dtype", "head_dim", "keys", "kv_heads", "lengths", "values")
+
+    def __init__(
+        self,
+        batch: int,
+        kv_heads: int,
+        head_dim: int,
+        capacity: int,
+        dtype: str | DType = "float32",
+        device: str | Device | None = None,
+    ) -> None:
+        if min(batch, kv_heads, head_dim, capacity) < 1:
+            raise ShapeError(f"KVCache: sizes must be at least 1, found {(batch, kv_heads, head_dim, capacity)}")
+        self.dtype = as_dtype(dtype)
+        if self.dtype not in (dtypes.float32, dtypes.float16):
+            raise DTypeError(f"KVCache: stores float32 or float16, not {self.dtype.name}")
+        self.device = as_device(device)
+        self.kv_heads, self.head_dim, self.capacity = kv_heads, head_dim, capacity
+        panels = -(-capacity // PANEL)
+        self.keys = _reserve((batch, kv_heads, panels, head_dim, PANEL), self.dtype, self.device)
+        self.values = _reserve((batch, kv_heads, panels * PANEL, -(-head_dim // 16) * 16), self.dtype, self.device)
+        self.lengths = Tensor(np.zeros(batch, np.int64))
+        self._most_rows = batch
+
+    @property
+    def batch(self) -> int:
+        """Rows now held."""
+        return self.lengths.shape[0]
+
+    @property
+    def length(self) -> int:
+        """Positions in the longest row."""
+        return int(self.lengths.storage.max())
+
+    def append(self, k: Tensor, v: Tensor, counts: Sequence[int] | Tensor | None = None) -> None:
+        """Add keys and values at the end of each row.
+
+        Args:
+            k: (batch, n, kv_heads, head_dim).
+            v: likewise.
+            counts: (batch,) how many of the n belong to each row: its *last* ones (rows are padded in front), so
+                that the last query of every row is its newest position; None for all.
+
+        Raises:
+            ShapeError: if the shapes do not fit the cache, or a row would exceed the capacity.
+        """
+        expected = (self.batch, k.shape[1] if len(k.shape) == 4 else -1, self.kv_heads, self.head_dim)
+        if k.shape != expected or v.shape != expected:
+            wanted = f"({self.batch}, n, {self.kv_heads}, {self.head_dim})"
+            raise ShapeError(f"KVCache.append: keys and values must be {wanted}, found {k.shape} and {v.shape}")
+        added = None if counts is None else _row_counts(counts, self.batch, expected[1])
+        grown = self.lengths.storage + (expected[1] if added is None else added)
+        if grown.max() > self.capacity:
+            raise ShapeError(
+                f"KVCache.append: a row would hold {grown.max()} positions; this cache was made for {self.capacity}"
+            )
+        kv_append(k, v, self, added)
+
+    def view(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values in the plain layout: (batch, m, kv_heads, head_dim) each, m the longest row, and the lengths.
+
+        Keys are a copy, values a view. What lies beyond a row's length means nothing.
+        """
+        m = self.length
+        b, h, d = self.batch, self.kv_heads, self.head_dim
+        panels = self.keys.storage[:b, :, : -(-m // PANEL)]
+        keys = panels.transpose(0, 2, 4, 1, 3).reshape(b, -1, h, d)[:, :m]
+        values = self.values.storage[:b, :, :m, :d].transpose(0, 2, 1, 3)
+        return Tensor(keys, self.device), Tensor(values, self.device), self.lengths
+
+    def truncate(self, lengths: int | Sequence[int] | Tensor) -> None:
+        """Forget what lies beyond the first ``lengths`` positions of each row (one number for all, or one for each).
+
+        Raises:
+            ShapeError: if that is negative or more than a row holds.
+        """
+        wanted, held = _host(lengths), self.lengths.storage
+        if wanted.shape not in ((), held.shape) or (wanted < 0).any() or (wanted > held).any():
+            raise ShapeError(f"KVCache.truncate: rows hold {held.tolist()}, cannot keep {wanted.tolist()}")
+        self.lengths.storage[...] = wanted
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep or repeat rows, in place: afterwards row i holds what row ``rows[i]`` held, and there are ``len(rows)``.
+
+        Only rows that change are copied.
+
+        Raises:
+            ShapeError: for a row that is not there, or more rows than the cache was made for.
+        """
+        if not 1 <= len(rows) <= self._most_rows or min(rows) < 0 or max(rows) >= self.batch:
+            allowed = f"1 to {self._most_rows} numbers from 0 to {self.batch - 1}"
+            raise ShapeError(f"KVCache.select: rows must be {allowed}, found {list(rows)}")
+        changed = {target: source for target, source in enumerate(rows) if target != source}
+        aside = {source: self._copied(source) for source in set(changed.values()) if source in changed}
+        for target, source in changed.items():
+            keys, values = aside[source] if source in aside else self._row(source)
+            self.keys.storage[target, :, : keys.shape[1]] = keys
+            self.values.storage[target, :, : values.shape[1]] = values
+        self.lengths = Tensor(self.lengths.storage[np.asarray(rows, np.int64)])
+
+    def first(self, rows: int) -> KVCache:
+        """The first rows alone, as a cache over the same memory: what is appended there is appended here.
+
+        Raises:
+            ShapeError: for more rows than there are, or none.
+        """
+        if not 1 <= rows <= self.batch:
+            raise ShapeError(f"KVCache.first: {rows} of {self.batch} rows")
+        part = object.__new__(KVCache)
+        part.dtype, part.device, part.capacity = self.dtype, self.device, self.capacity
+        part.kv_heads, part.head_dim, part._most_rows = self.kv_heads, self.head_dim, rows
+        part.keys, part.values = (Tensor(x.storage[:rows], self.device) for x in (self.keys, self.values))
+        part.lengths = Tensor(self.lengths.storage[:rows])
+        return part
+
+    def _row(self, row: int) -> tuple[Any, Any]:
+        length = int(self.lengths.storage[row])
+        return self.keys.storage[row, :, : -(-length // PANEL)], self.values.storage[row, :, :length]
+
+    def _copied(self, row: int) -> tuple[Any, Any]:
+        keys, values = self._row(row)
+        return keys.copy(), values.copy()
+
+
+@operation
+def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> None:
+    """Write keys and values at the ends of a cache's rows; the work of ``KVCache.append``, which checks the arguments.
+
+    Args:
+        k: (batch, n, kv_heads, head_dim).
+        v: likewise.
+        cache: where to.
+        counts: (batch,) int64 array: how many of the last of n belong to each row; None for all.
+    """
+    n = k.shape[1]
+    for row, length in enumerate(cache.lengths.storage.tolist()):
+        count = n if counts is None else int(counts[row])
+        at = np.arange(length, length + count)
+        new_keys, new_values = k.storage[row, n - count :], v.storage[row, n - count :]  # (count, heads, d)
+        cache.keys.storage[row, :, at // PANEL, :, at % PANEL] = new_keys
+        cache.values.storage[row, :, length : length + count, : cache.head_dim] = new_values.transpose(1, 0, 2)
+    cache.lengths.storage[...] += n if counts is None else counts
+
+
+def _reserve(shape: tuple[int, ...], dtype: DType, device: Device) -> Tensor:
+    """Zeros whose memory is committed as it is first written."""
+    if device.kind == "cpu":
+        from tallow.backends.cpu.memory import reserve
+
+        return Tensor(reserve(shape, dtype.numpy))
+    from tallow.ops.creation import zeros
+
+    return zeros(shape, dtype=dtype, device=device)
+
+
+def _host(values: int | Sequence[int] | Tensor) -> np.ndarray[Any, Any]:
+    return np.asarray(values.numpy() if isinstance(values, Tensor) else values, np.int64)
+
+
+def _row_counts(counts: Sequence[int] | Tensor, batch: int, n: int) -> np.ndarray[Any, Any]:
+    found = _host(counts)
+    if found.shape != (batch,) or (found < 0).any() or (found > n).any():
+        raise ShapeError(f"KVCache.append: counts must be {batch} numbers from 0 to {n}, found {found.tolist()}")
+    return np.ascontiguousarray(found)

@@ -1,0 +1,60 @@
+"""The affine map, the operation that models spend their time in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tallow.errors import ShapeError
+from tallow.ops.activation import activate
+from tallow.ops.dispatch import operation
+from tallow.ops.precision import rounded, widened
+from tallow.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tallow.weights.weight import Weight
+
+
+@operation
+def linear(
+    x: Tensor,
+    weight: Weight | Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """``activation(x @ weight.T + bias) + residual``, in one pass.
+
+    Args:
+        x: (…, in), floating point.
+        weight: (out, in), a Tensor or a packed ``Weight``.
+        bias: (out,), or None.
+        activation: ``"gelu"`` (exact), ``"gelu_tanh"``, ``"silu"``, ``"relu"`` or None.
+        residual: (…, out), added last, or None.
+
+    Returns:
+        (…, out), the dtype of x; products are summed in float32. An int8 ``Weight`` multiplies activations that are
+        quantised row by row, so its result differs from this reference by their rounding.
+
+    Raises:
+        ShapeError: if the shapes do not fit.
+    """
+    check_linear(x.shape, weight.shape, bias, residual)
+    matrix = weight if isinstance(weight, Tensor) else weight.dequantize()
+    y = widened(x) @ widened(matrix).T
+    if bias is not None:
+        y = y + widened(bias)
+    y = activate(y, activation)
+    if residual is not None:
+        y = y + widened(residual)
+    return rounded(y, x)
+
+
+def check_linear(x: tuple[int, ...], weight: tuple[int, ...], bias: Tensor | None, residual: Tensor | None) -> None:
+    """Raise ShapeError unless the operands of a linear map fit each other."""
+    if len(weight) != 2 or not x or x[-1] != weight[1]:
+        raise ShapeError(f"linear: x of shape {x} does not fit a weight of shape {weight}; expected (…, in), (out, in)")
+    if bias is not None and bias.shape != weight[:1]:
+        raise ShapeError(f"linear: bias of shape {bias.shape} does not fit a weight of shape {weight}")
+    if residual is not None and residual.shape != (*x[:-1], weight[0]):
+        raise ShapeError(f"linear: residual of shape {residual.shape}, expected {(*x[:-1], weight[0])}")

@@ -1,0 +1,43 @@
+"""Rotary position embeddings."""
+
+from __future__ import annotations
+
+from tallow.errors import ShapeError
+from tallow.ops.dispatch import operation
+from tallow.ops.manipulation import concat, stack
+from tallow.ops.precision import rounded, widened
+from tallow.tensor import Tensor
+
+
+@operation
+def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> Tensor:
+    """Rotate pairs of features: ``(a, b)`` becomes ``(a cos − b sin, b cos + a sin)``.
+
+    Args:
+        x: (b, n, heads, d), d even.
+        cos: cosines of the angles (b or 1, n, d/2).
+        sin: sines, of the same shape.
+        interleaved: whether pairs are features (0, 1), (2, 3), … instead of (0, d/2), (1, d/2 + 1), …
+
+    Returns:
+        (b, n, heads, d), the dtype of x; computed in float32.
+
+    Raises:
+        ShapeError: for shapes that do not fit each other.
+
+    Source: Su et al. 2021, "RoFormer".
+    """
+    if len(x.shape) != 4 or x.shape[3] % 2:
+        raise ShapeError(f"rope: expected x (b, n, heads, d) with an even d, found {x.shape}")
+    b, n, _, d = x.shape
+    if cos.shape != sin.shape or len(cos.shape) != 3 or cos.shape[0] not in (1, b) or cos.shape[1:] != (n, d // 2):
+        raise ShapeError(
+            f"rope: x is {x.shape}, so cos and sin must be ({b} or 1, {n}, {d // 2}), found {cos.shape} and {sin.shape}"
+        )
+    y = widened(x)
+    c, s = widened(cos)[:, :, None, :], widened(sin)[:, :, None, :]  # (b or 1, n, 1, d/2)
+    if interleaved:
+        first, second = y[..., 0::2], y[..., 1::2]
+        return rounded(stack((first * c - second * s, second * c + first * s), axis=-1).reshape(x.shape), x)
+    first, second = y[..., : d // 2], y[..., d // 2 :]
+    return rounded(concat((first * c - second * s, second * c + first * s), axis=-1), x)

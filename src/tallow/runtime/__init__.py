@@ -1,0 +1,1 @@
+"""What models run on: decoding, caches, memory, models kept loaded."""

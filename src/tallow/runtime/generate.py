@@ -1,0 +1,199 @@
+"""The loop that writes answers: read the prompts, then token after token, several answers at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tallow.ops import zeros
+from tallow.runtime.kv_cache import DecoderCache
+from tallow.runtime.request import Options, Request
+from tallow.runtime.resident import use
+from tallow.runtime.result import Generation
+from tallow.runtime.stream import Stream
+from tallow.tensor import Tensor
+from tallow.trace import span
+
+if TYPE_CHECKING:
+    from tallow.models.language_model import LanguageModel
+    from tallow.runtime.session import Session
+
+Array = np.ndarray[Any, Any]
+CHUNK = 512  # tokens of each prompt that are read at a time
+
+
+def start(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    options: Options,
+    memory: Session | str,
+    finish: Callable[[Generation], Generation],
+    single: bool,
+) -> Stream:
+    """Begin to write answers, with a cache of their own or a session's.
+
+    Args:
+        model: what says what may come next.
+        prompts: ids; each fits the context.
+        options: what is asked of the answers.
+        memory: the session; or how keys and values are stored.
+        finish: changes each result before it is given.
+        single: whether the caller gave one prompt, not a list.
+
+    Returns:
+        The answers, which are written as it is read.
+    """
+    requests = [
+        Request(ids, row, options, model.text, model.config.vocab_size, model.context)
+        for row, ids in enumerate(prompts)
+    ]
+    wanted = [request for request in requests if request.most > 0]
+    pieces: Generator[tuple[int, str], None, None]
+    if not wanted:
+        pieces = ((0, "") for _ in ())
+    elif isinstance(memory, str):
+        capacity = max(len(request.prompt) + request.most for request in wanted)
+        pieces = generate(model, wanted, model.new_cache(len(wanted), capacity, memory))
+    else:
+        cache, wanted[0].reused = memory.cache_for(wanted[0].prompt)
+        memory.follow(wanted[0])
+        pieces = generate(model, wanted, cache)
+    return Stream(pieces, requests, finish, single)
+
+
+def generate(
+    model: LanguageModel, requests: Sequence[Request], cache: DecoderCache, chunk: int = CHUNK
+) -> Generator[tuple[int, str], None, None]:
+    """Write answers.
+
+    Args:
+        model: what says what may come next.
+        requests: prompts and what is asked for; each has room for what it needs.
+        cache: with as many rows; each holds the first ``reused`` tokens of its prompt. Rows are put into another order,
+            and afterwards the cache holds all but the last token of the answers that were finished last.
+        chunk: tokens of each prompt to read at a time.
+
+    Yields:
+        (row, text): more text of the answer in that place of the list of prompts. A request's own attributes tell the
+        rest; those that are not finished when the generator is closed were cancelled.
+    """
+    active = sorted(requests, key=lambda r: r.reused - len(r.prompt))  # the longest first
+    cache.select([requests.index(request) for request in active])
+    begun = time.perf_counter()
+    with span("prefill", tokens=sum(len(r.prompt) - r.reused for r in active)), use(model):
+        prompts = [request.prompt[request.reused :] for request in active]
+        last = read_padded(model, prompts, cache, chunk, lambda: _cancelled(active))
+        rows: list[Sequence[Array]] = [[scores] for scores in model.logits(last).numpy()]
+    middle = time.perf_counter()
+    if not rows:  # cancelled
+        return
+    guesses: list[list[int]] = [[] for _ in active]
+    while True:
+        lasts = []
+        for request, scores, guess in zip(active, rows, guesses, strict=True):
+            id, piece, used = _take(request, scores, guess)
+            lasts.append((id, used))
+            now = time.perf_counter()
+            request.timings.prefill, request.timings.decode = middle - begun, now - middle
+            piece += request.end() if request.finish_reason else ""
+            if piece:
+                yield request.row, piece
+        active, lasts = _drop_finished(active, lasts, cache, guesses)
+        if not active or _cancelled(active):
+            return
+        guesses = [request.guess() for request in active]
+        with span("decode", rows=len(active)), use(model):
+            rows = _step(model, [id for id, _ in lasts], guesses, cache)
+
+
+def read_padded(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    cache: DecoderCache,
+    chunk: int,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Read prompts in chunks. They end together: shorter ones join in later chunks.
+
+    Args:
+        model: what reads.
+        prompts: ids that the cache doesn't hold yet, the longest first.
+        cache: as many rows.
+        chunk: tokens of each to read at a time.
+        cancelled: whether to stop, asked before each chunk.
+
+    Returns:
+        (rows, dim): what the last layer says of the last token of each; no rows if it was cancelled.
+    """
+    longest = len(prompts[0])
+    hidden = None
+    for begin in range(-(-longest // chunk) * chunk, 0, -chunk):  # counted from the end of the prompts
+        if cancelled():
+            return zeros((0, model.config.hidden_size))
+        width = min(chunk, longest - begin + chunk)
+        parts = [
+            ids[max(0, len(ids) - begin) : len(ids) - begin + chunk] for ids in prompts if len(ids) > begin - chunk
+        ]
+        hidden = _read(model, parts, width, cache.first(len(parts)))
+    assert hidden is not None
+    return hidden[:, -1]
+
+
+def _read(model: LanguageModel, rows: Sequence[Sequence[int]], width: int, cache: DecoderCache) -> Tensor:
+    """Read some more ids of each row, padded in front to a width; (rows, width, dim)."""
+    padded = np.array([[0] * (width - len(ids)) + list(ids) for ids in rows])
+    counts = [len(ids) for ids in rows]
+    return model.hidden(Tensor(padded), cache, None if min(counts) == width else counts)
+
+
+def _take(request: Request, scores: Sequence[Array], guess: Sequence[int]) -> tuple[int, str, int]:
+    """Add tokens as long as guesses come true.
+
+    Returns:
+        The last token, the text of all, and how many guesses were right.
+    """
+    pieces = []
+    for used, logits in enumerate(scores):
+        id, piece = request.add(logits)
+        pieces.append(piece)
+        if request.finish_reason or used == len(guess) or id != guess[used]:
+            break
+    return id, "".join(pieces), used
+
+
+def _step(
+    model: LanguageModel, ids: Sequence[int], guesses: Sequence[Sequence[int]], cache: DecoderCache
+) -> list[Sequence[Array]]:
+    """Read each answer's last token with the guesses behind it; for each row the logits after each of them."""
+    rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
+    width = max(map(len, rows))
+    logits = model.logits(_read(model, rows, width, cache)).numpy()
+    return [scores[width - len(row) :] for scores, row in zip(logits, rows, strict=True)]
+
+
+def _drop_finished(
+    active: list[Request], lasts: list[tuple[int, int]], cache: DecoderCache, guesses: Sequence[Sequence[int]]
+) -> tuple[list[Request], list[tuple[int, int]]]:
+    """Take wrong guesses out of the cache, and finished answers out of the batch; the last row fills a gap."""
+    if any(guesses):
+        wrong = [len(guess) - used for guess, (_, used) in zip(guesses, lasts, strict=True)]
+        cache.truncate((cache.lengths - np.array(wrong)).tolist())
+    rows = [row for row, request in enumerate(active) if not request.finish_reason]
+    if len(rows) == len(active) or not rows:
+        return [active[row] for row in rows], lasts
+    kept = len(rows)
+    order = list(range(kept))
+    late = [row for row in rows if row >= kept]
+    for place in range(kept):
+        if active[place].finish_reason:
+            order[place] = late.pop()
+    cache.select(order)
+    return [active[row] for row in order], [lasts[row] for row in order]
+
+
+def _cancelled(requests: Sequence[Request]) -> bool:
+    """Whether the caller has asked to stop."""
+    return any(request.options.cancel is not None and request.options.cancel.is_set() for request in requests)

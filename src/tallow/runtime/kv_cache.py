@@ -1,0 +1,132 @@
+"""The keys and values of a whole decoder, and what its layers share in one pass through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tallow import ops
+from tallow.device import Device
+from tallow.dtypes import DType
+from tallow.nn.rope import RotaryEmbedding
+from tallow.ops import KVCache
+from tallow.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+class DecoderCache:
+    """One ``KVCache`` for each layer; all layers hold the same positions.
+
+    Args:
+        layers: how many.
+        batch: rows, at most.
+        kv_heads: heads of keys and values.
+        head_dim: features of a head.
+        capacity: positions that a row can hold.
+        dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+        device: where.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        batch: int,
+        kv_heads: int,
+        head_dim: int,
+        capacity: int,
+        dtype: str | DType = "float32",
+        device: str | Device | None = None,
+    ) -> None:
+        self.layers = [KVCache(batch, kv_heads, head_dim, capacity, dtype, device) for _ in range(layers)]
+
+    @property
+    def lengths(self) -> Array:
+        """(batch,) int64: positions that each row holds."""
+        return self.layers[0].lengths.storage  # type: ignore[no-any-return]
+
+    @property
+    def batch(self) -> int:
+        """Rows now held."""
+        return self.layers[0].batch
+
+    @property
+    def capacity(self) -> int:
+        """Positions that a row can hold."""
+        return self.layers[0].capacity
+
+    def truncate(self, lengths: int | Sequence[int]) -> None:
+        """Forget what lies beyond the first ``lengths`` positions of each row."""
+        for layer in self.layers:
+            layer.truncate(lengths)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order."""
+        for layer in self.layers:
+            layer.select(rows)
+
+    def first(self, rows: int) -> DecoderCache:
+        """The first rows alone, over the same memory."""
+        part = object.__new__(DecoderCache)
+        part.layers = [layer.first(rows) for layer in self.layers]
+        return part
+
+    def step(self, rope: RotaryEmbedding, n: int, counts: Sequence[int] | None = None) -> Step:
+        """A pass over n new positions of each row.
+
+        Args:
+            rope: the model's.
+            n: positions, padded in front for rows that have fewer.
+            counts: (batch,) how many each row has; None if all have n.
+        """
+        return Step(self, rope, n, counts)
+
+
+class Step:
+    """One pass through a decoder: where its tokens stand, what they may see, and what was seen before.
+
+    Args:
+        cache: of the decoder.
+        rope: the model's.
+        n: new positions of each row, padded in front.
+        counts: (batch,) how many each row really has; None for n.
+    """
+
+    def __init__(self, cache: DecoderCache, rope: RotaryEmbedding, n: int, counts: Sequence[int] | None) -> None:
+        self.cache = cache
+        self.rope = rope
+        self.counts = counts
+        ends = cache.lengths + (n if counts is None else np.asarray(counts))  # lengths after this pass
+        self.positions = np.maximum(ends[:, None] - n + np.arange(n), 0)  # (batch, n); padding gets any
+        self.longest = int(ends.max())
+        self.cos, self.sin = rope.angles(self.positions)
+        self._masks: dict[int, Tensor | None] = {}
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+        """Causal attention of the new positions to themselves and to all that came before.
+
+        Args:
+            layer: whose cache to use.
+            q: queries (batch, n, heads, head_dim), not yet rotated.
+            k: keys (batch, n, kv_heads, head_dim), not yet rotated.
+            v: values likewise.
+            window: how many positions, itself included, each one sees; None for all.
+
+        Returns:
+            (batch, n, heads, head_dim).
+        """
+        held = self.cache.layers[layer]
+        held.append(self.rope.rotate(k, self.cos, self.sin), v, self.counts)
+        return ops.attention(self.rope.rotate(q, self.cos, self.sin), held, causal=True, mask=self._mask(window))
+
+    def _mask(self, window: int | None) -> Tensor | None:
+        """(batch, 1, n, longest): −inf for keys that have left the window; None while none has."""
+        if window is None or self.longest <= window:
+            return None
+        if window not in self._masks:
+            left = np.arange(self.longest) <= self.positions[:, None, :, None] - window
+            mask = np.where(left, np.float32(-np.inf), np.float32(0))
+            self._masks[window] = Tensor(mask).to(self.cos.device)
+        return self._masks[window]

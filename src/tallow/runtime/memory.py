@@ -1,0 +1,271 @@
+"""How much memory a model needs, before it is loaded, and how much there is.
+
+A family of models says what it is made of in one small function (``FAMILIES``), from the sizes in its ``config.json``
+alone; everything else here is arithmetic on that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tallow.device import CPU, Device
+from tallow.dtypes import DType, as_dtype
+from tallow.errors import WeightsError
+from tallow.weights.checkpoint import Checkpoint
+from tallow.weights.source import TensorInfo
+from tallow.weights.weight import BLOCK_STORAGES
+
+_FLOAT32 = 4
+_SCALE = 4  # bytes of a row's scale in int8
+_KEPT = 64 << 20  # bytes of past results that the CPU backend keeps for the next of their size (csrc/core/buffers.cpp)
+
+
+class Sizes(NamedTuple):
+    """What a model of a family is made of, in numbers of elements; on the CPU all but the matrices are float32.
+
+    Attributes:
+        matrices: in weights that ``linear`` and ``embedding`` read, which ``dtype`` and ``quantize`` are about.
+        rows: rows of those matrices.
+        tensors: in everything else: biases, norms, convolutions, position tables.
+        cache_per_row: kept for each sequence in the batch, whatever its length.
+        cache_per_token: kept for each token of each sequence.
+        context: tokens of a sequence, at most.
+        results: of one pass, each size counted as often as such results live side by side.
+        live: of those, what lives at once at the busiest moment.
+        fixed: bytes that come with the family whatever its size: tokenizer, media libraries, Tallow's own code.
+    """
+
+    matrices: int
+    rows: int
+    tensors: int
+    cache_per_row: int
+    cache_per_token: int
+    context: int
+    results: int
+    live: int
+    fixed: int
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes that a model needs.
+
+    Attributes:
+        weights: as they are stored.
+        cache: keys and values.
+        activations: intermediate results, at the busiest moment.
+        fixed: tokenizer, media libraries and the like.
+    """
+
+    weights: int
+    cache: int
+    activations: int
+    fixed: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def whisper_sizes(config: Mapping[str, Any]) -> Sizes:
+    """Whisper: convolutions, an encoder over 1,500 positions, a decoder that attends to itself and to the encoder."""
+    d, enc, dec = config["d_model"], config["encoder_layers"], config["decoder_layers"]
+    f_enc, f_dec = config["encoder_ffn_dim"], config["decoder_ffn_dim"]
+    mels, vocab = config.get("num_mel_bins", 80), config["vocab_size"]
+    sound, text = config.get("max_source_positions", 1500), config.get("max_target_positions", 448)
+    convolutions = 3 * d * (mels + d) + 2 * d
+    encoder_layer = 4 * d + (f_enc + d) + 4 * d  # biases of attention (k's is zero) and MLP, two norms
+    decoder_layer = 8 * d + (f_dec + d) + 6 * d
+    return Sizes(
+        matrices=enc * (4 * d * d + 2 * d * f_enc) + dec * (8 * d * d + 2 * d * f_dec) + vocab * d,
+        rows=enc * (5 * d + f_enc) + dec * (9 * d + f_dec) + vocab,
+        tensors=convolutions + (sound + text) * d + enc * encoder_layer + dec * decoder_layer + 4 * d,
+        cache_per_row=2 * dec * sound * d,
+        cache_per_token=2 * dec * d,
+        context=text,
+        results=sound * (f_enc + 3 * d + 9 * d),  # inside the MLP; q, k and v; and nine more, four of them around conv1
+        live=sound * f_enc,
+        fixed=42_000_000,  # tokenizer 14, PyAV and decoding 22, modules 6
+    )
+
+
+def decoder_sizes(config: Mapping[str, Any]) -> Sizes:
+    """Qwen and Llama: attention with grouped heads and a gated MLP; prompts are read in chunks of 512 tokens."""
+    d, f, layers, vocab = (
+        config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
+    )
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or d // heads
+    kv = (config.get("num_key_value_heads") or heads) * head_dim
+    q = heads * head_dim
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    return Sizes(
+        matrices=layers * (d * (2 * q + 2 * kv) + 3 * d * f) + tables * vocab * d,
+        rows=layers * (q + 2 * kv + 2 * d + 2 * f) + tables * vocab,
+        tensors=layers * (2 * d + q + 2 * kv) + d,
+        cache_per_row=0,
+        cache_per_token=2 * layers * kv,
+        context=config.get("max_position_embeddings") or 2048,
+        results=512 * (2 * d + max(2 * q + 3 * kv, 3 * f)) + vocab,
+        live=512 * (2 * d + max(2 * q + 3 * kv, 3 * f)) + vocab,
+        fixed=700 * vocab,  # the tokenizer, measured
+    )
+
+
+FAMILIES: dict[str, Callable[[Mapping[str, Any]], Sizes]] = {
+    "whisper": whisper_sizes,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder_sizes),
+}
+LOAD_CONTEXT = 2048
+"""Tokens of context for which ``tl.load`` wants room; models that can take more use memory for them as they come."""
+
+
+def estimate_memory(
+    config: Any,
+    dtype: DType | str = "float32",
+    *,
+    quantize: str | None = None,
+    batch: int = 1,
+    context: int | None = None,
+) -> MemoryEstimate:
+    """How much memory a model needs, from its sizes alone: nothing is downloaded or read.
+
+    Args:
+        config: the model's config: one of Tallow's dataclasses, such as ``WhisperConfig``, or what a ``config.json``
+            says, as a dictionary.
+        dtype: how its matrices are stored.
+        quantize: ``"int8"``, or None.
+        batch: sequences at once.
+        context: tokens of each; None means as many as the model can take.
+
+    Returns:
+        Bytes for weights, cache, activations and the rest, and their ``total``.
+
+    Raises:
+        WeightsError: if the config is of a family without a table of sizes, or lacks one of its sizes.
+    """
+    return _estimate(_sizes(config), as_dtype(dtype).itemsize, quantize, batch, context)
+
+
+def estimate_checkpoint(
+    checkpoint: Checkpoint,
+    dtype: DType | str | None = None,
+    *,
+    quantize: str | None = None,
+    batch: int = 1,
+    context: int | None = None,
+) -> MemoryEstimate:
+    """The same for a checkpoint whose headers have been read, which say how its matrices are stored.
+
+    Args:
+        checkpoint: from ``open_checkpoint``.
+        dtype: how its matrices are to be stored; None means as they are.
+        quantize: as in ``estimate_memory``.
+        batch: as in ``estimate_memory``.
+        context: as in ``estimate_memory``.
+    """
+    sizes = _sizes(checkpoint.config | {"model_type": checkpoint.architecture})
+    itemsize = _stored_itemsize(checkpoint) if dtype is None else as_dtype(dtype).itemsize
+    return _estimate(sizes, itemsize, quantize, batch, context)
+
+
+def _estimate(
+    sizes: Sizes, itemsize: float, quantize: str | None, batch: int, context: int | None
+) -> MemoryEstimate:  # fmt: skip
+    matrices = sizes.matrices + _SCALE * sizes.rows if quantize == "int8" else int(sizes.matrices * itemsize)
+    tokens = sizes.context if context is None else min(context, sizes.context)
+    return MemoryEstimate(
+        weights=matrices + _FLOAT32 * sizes.tensors,
+        cache=_FLOAT32 * batch * (sizes.cache_per_row + tokens * sizes.cache_per_token),
+        activations=min(_FLOAT32 * batch * sizes.results, _FLOAT32 * batch * sizes.live + _KEPT),
+        fixed=sizes.fixed,
+    )
+
+
+def _sizes(config: Any) -> Sizes:
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        values: Mapping[str, Any] = dataclasses.asdict(config)
+        family = type(config).__name__.removesuffix("Config").lower()
+    else:
+        values = config
+        family = str(values.get("model_type"))
+    if family not in FAMILIES:
+        raise WeightsError(f"no table of sizes for a model of type {family!r}; there is {', '.join(sorted(FAMILIES))}")
+    try:
+        return FAMILIES[family](values)
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"config of a {family}: a size is missing or no number: {error}") from None
+
+
+def _stored_itemsize(checkpoint: Checkpoint) -> float:
+    """Bytes for each element of the matrices in a file, on average."""
+    infos = [info for name in checkpoint.source.names() if (info := checkpoint.source.info(name)) is not None]
+    matrices = [info for info in infos if len(info.shape) == 2]
+    elements = sum(info.shape[0] * info.shape[1] for info in matrices)
+    return sum(_stored_bytes(info) for info in matrices) / elements if elements else _FLOAT32
+
+
+def _stored_bytes(info: TensorInfo) -> int:
+    """Bytes that a matrix takes once it is loaded. GGUF's blocks are widened to float16 where no kernel knows them."""
+    elements = info.shape[0] * info.shape[1]
+    in_blocks = info.nbytes != elements * info.dtype.itemsize
+    return 2 * elements if in_blocks and not BLOCK_STORAGES["cpu"] else info.nbytes
+
+
+def free_bytes(device: Device = CPU) -> int | None:
+    """Bytes that a device has free for a model; None if it cannot be told.
+
+    On the CPU: what the kernel says is available, or what the control group (container) of this process leaves, if that
+    is less. Pages of cached files, which can be dropped, count as free.
+    """
+    if device.kind != "cpu":
+        return None
+    available = _meminfo("MemAvailable")
+    limits = [available] if available is not None else []
+    limits += _cgroup_rooms()
+    return min(limits, default=None)
+
+
+def _meminfo(key: str, path: str = "/proc/meminfo") -> int | None:
+    for line in _read(path).splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _cgroup_rooms(process: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> list[int]:
+    """What every control group that this process is in leaves it, for those that have a limit."""
+    rooms = []
+    for line in _read(process).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, limit, usage = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit, usage = os.path.join(root, "memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts) + 1):
+            folder = os.path.join(base, *parts[:depth])
+            most, used = _read(os.path.join(folder, limit)).strip(), _read(os.path.join(folder, usage)).strip()
+            if most.isdigit() and used.isdigit():
+                rooms.append(max(0, int(most) - int(used) + _droppable(folder)))
+    return rooms
+
+
+def _droppable(folder: str) -> int:
+    """Bytes of cached files in a control group, which the system gives up before it runs out."""
+    fields = dict(line.split() for line in _read(os.path.join(folder, "memory.stat")).splitlines())
+    return sum(int(fields.get(name, 0)) for name in ("inactive_file", "active_file"))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""

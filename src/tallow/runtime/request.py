@@ -1,0 +1,147 @@
+"""One answer in the making."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tallow.errors import ArgumentError
+from tallow.runtime.grammar import Grammar, Matcher
+from tallow.runtime.lookup import PromptLookup
+from tallow.runtime.result import Generation, Timings, TokenLogprob
+from tallow.runtime.sampling import Sampler, Sampling, log_probabilities
+from tallow.runtime.stopping import TextUntilStop
+from tallow.text.language import Text
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller asks of an answer.
+
+    Attributes:
+        max_tokens: tokens, at most.
+        sampling: how they are chosen.
+        stop: strings and token ids that end it.
+        ignore_eos: whether to go on where the model would end.
+        logprobs: how many likeliest tokens to list beside each; None for no log-probabilities.
+        grammar: what it must look like.
+        lookup: tokens to guess at a time by looking them up in what came before; 0 for none.
+        cancel: ends the answer when it is set.
+    """
+
+    max_tokens: int = 256
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: Sequence[str | int] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    grammar: Grammar | None = None
+    lookup: int = 0
+    cancel: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_tokens", 0), ("lookup", 0), ("logprobs", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise ArgumentError(f"{name} must be a whole number from {least}, found {value!r}")
+        for stop in self.stop:
+            if not (isinstance(stop, str) and stop) and not (isinstance(stop, int) and stop >= 0):
+                raise ArgumentError(f"stop takes strings that are not empty and token ids, found {stop!r}")
+
+
+class Request:
+    """A prompt, and the answer so far.
+
+    Args:
+        prompt: ids.
+        row: its place in the list of prompts.
+        options: what is asked of the answer.
+        text: the model's tokenizer and the ids by which it ends an answer.
+        vocab: how many logits the model gives.
+        room: positions that are left for prompt and answer.
+    """
+
+    def __init__(self, prompt: Sequence[int], row: int, options: Options, text: Text, vocab: int, room: int) -> None:
+        self.prompt = list(prompt)
+        self.row = row
+        self.options = options
+        self.reused = 0
+        self.ids: list[int] = []
+        self.finish_reason: str | None = None
+        self.timings = Timings()
+        self.most = min(options.max_tokens, room - len(prompt))
+        self._ends = {stop for stop in options.stop if isinstance(stop, int)}
+        if not options.ignore_eos:
+            self._ends |= text.ends
+        self._sampler = Sampler(options.sampling, prompt, row)
+        self._matcher: Matcher | None = options.grammar.matcher(text, vocab) if options.grammar else None
+        strings = [stop for stop in options.stop if isinstance(stop, str)]
+        if strings and not text.has_tokenizer:
+            text.tokenizer  # noqa: B018  (raises: there is no text to find them in)
+        self._text = TextUntilStop(text.tokenizer if text.has_tokenizer else None, strings)
+        self._lookup = PromptLookup(prompt) if options.lookup else None
+        self._logprobs: list[TokenLogprob] = []
+        if self.most <= 0:
+            self.finish_reason = "length"
+
+    def guess(self) -> list[int]:
+        """Tokens that may come after the last one, to be checked by the model together with it."""
+        if self._lookup is None:
+            return []
+        return self._lookup.guess(min(self.options.lookup, self.most - len(self.ids) - 1))
+
+    def add(self, logits: Array) -> tuple[int, str]:
+        """Choose the next token.
+
+        Args:
+            logits: (vocab,) float32, what the model says after the last token.
+
+        Returns:
+            The token, and the text that it adds. ``finish_reason`` is set if the answer ends with it.
+        """
+        allowed = logits if self._matcher is None else self._matcher.allowed(logits)
+        id = self._sampler.choose(allowed)
+        if id in self._ends:
+            self.finish_reason = "stop"
+            return id, ""
+        self._note(id, logits)
+        piece = self._text.add(id)
+        if self._text.stopped or (self._matcher is not None and self._matcher.finished):
+            self.finish_reason = "stop"
+        elif len(self.ids) >= self.most:
+            self.finish_reason = "length"
+        return id, piece
+
+    def _note(self, id: int, logits: Array) -> None:
+        self.ids.append(id)
+        self._sampler.accept(id)
+        if self._matcher is not None:
+            self._matcher.accept(id)
+        if self._lookup is not None:
+            self._lookup.add(id)
+        if self.options.logprobs is not None:
+            scores = log_probabilities(logits)
+            likeliest = np.argsort(-scores, kind="stable")[: self.options.logprobs]
+            top = tuple((int(other), float(scores[other])) for other in likeliest)
+            self._logprobs.append(TokenLogprob(id, float(scores[id]), top))
+
+    def end(self) -> str:
+        """The text that was held back because a stop string might have come."""
+        return self._text.end()
+
+    def result(self) -> Generation:
+        """The answer."""
+        return Generation(
+            text=self._text.text,
+            ids=self.ids,
+            finish_reason=self.finish_reason or "cancelled",
+            prompt_tokens=len(self.prompt),
+            reused_tokens=self.reused,
+            timings=self.timings,
+            logprobs=None if self.options.logprobs is None else self._logprobs,
+        )

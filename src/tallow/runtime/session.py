@@ -1,0 +1,79 @@
+"""A conversation that does not read again what it has read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tallow.errors import ArgumentError
+from tallow.runtime.kv_cache import DecoderCache
+from tallow.runtime.request import Request
+from tallow.text.chat_template import conversation
+
+if TYPE_CHECKING:
+    from tallow.models.language_model import LanguageModel
+
+
+class Session:
+    """A model's memory of one conversation: what a prompt shares with the one before is not computed again.
+
+    Made by ``llm.session()``. It belongs to one caller at a time; the model itself may be shared.
+
+    Args:
+        model: the model.
+        cache_dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+
+    Attributes:
+        messages: of the conversation so far, the assistant's included; may be changed.
+    """
+
+    def __init__(self, model: LanguageModel, cache_dtype: str = "float32") -> None:
+        self._model = model
+        self._cache_dtype = cache_dtype
+        self._cache: DecoderCache | None = None
+        self._request: Request | None = None
+        self.messages: list[dict[str, Any]] = []
+
+    def generate(self, prompt: str | Sequence[int], **options: Any) -> Any:
+        """As ``LanguageModel.generate``, for one prompt."""
+        if not isinstance(prompt, str) and any(not isinstance(id, int) for id in prompt):
+            raise ArgumentError("session.generate: a session follows one prompt, not a list of them")
+        return self._model.generate(prompt, session=self, **options)
+
+    def chat(self, messages: str | Mapping[str, Any] | Sequence[Mapping[str, Any]], **options: Any) -> Any:
+        """Say something and get an answer; both are added to ``messages``.
+
+        Args:
+            messages: what the user says; or a message, or several, such as results of tools.
+            options: as of ``LanguageModel.chat``.
+        """
+        said = conversation([messages] if isinstance(messages, Mapping) else messages)
+        return self._model.chat([*self.messages, *said], session=self, **options)
+
+    def reset(self) -> None:
+        """Forget the conversation. The memory for it is kept."""
+        self.messages.clear()
+        self._request = None
+        if self._cache is not None:
+            self._cache.truncate(0)
+
+    def cache_for(self, prompt: Sequence[int]) -> tuple[DecoderCache, int]:
+        """The session's cache, cut back to what it shares with a prompt, and how many tokens that are.
+
+        At least one token of the prompt is left to be read, since what comes next follows from reading it.
+        """
+        if self._cache is None:
+            self._cache = self._model.new_cache(1, self._model.context, self._cache_dtype)
+        shared = 0
+        if self._request is not None:
+            # A guess that was never checked may lie behind the last token that counts.
+            known = (self._request.prompt + self._request.ids)[:-1]
+            most = min(len(known), len(prompt) - 1, int(self._cache.lengths[0]))
+            while shared < most and known[shared] == prompt[shared]:
+                shared += 1
+        self._cache.truncate(shared)
+        return self._cache, shared
+
+    def follow(self, request: Request) -> None:
+        """Say what the cache will hold."""
+        self._request = request

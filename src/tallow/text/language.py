@@ -1,0 +1,155 @@
+"""What a language model's checkpoint says of text: tokenizer, chat template, where an answer ends, how to sample."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tallow.errors import ModelNotFoundError, TemplateError, WeightsError
+from tallow.text.chat_template import ChatTemplate
+from tallow.text.tokenizer import Tokenizer
+from tallow.weights.source import read_json
+
+if TYPE_CHECKING:
+    from tallow.weights.checkpoint import Checkpoint
+
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+# Tokens by which models say that they have finished; GGUF files name only one of them.
+_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
+
+
+class Text:
+    """A language model's side of text.
+
+    Args:
+        tokenizer: None for a checkpoint without one: the model then takes and gives ids.
+        template: None for a model that was not trained on conversations.
+        ends: ids that end an answer.
+        defaults: how the model's authors want it sampled: ``temperature``, ``top_k``, …; empty for greedy.
+        where: what errors name.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None = None,
+        template: ChatTemplate | None = None,
+        ends: frozenset[int] = frozenset(),
+        defaults: Mapping[str, Any] | None = None,
+        where: str = "this model",
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self.ends = ends
+        self.defaults = dict(defaults or {})
+        self.where = where
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether it can read and write text."""
+        return self._tokenizer is not None
+
+    @property
+    def has_template(self) -> bool:
+        """Whether it says how conversations are written out."""
+        return self._template is not None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary. Raises WeightsError if the checkpoint has none."""
+        if self._tokenizer is None:
+            raise WeightsError(f"{self.where}: has no tokenizer; add its tokenizer.json, or pass token ids")
+        return self._tokenizer
+
+    @property
+    def template(self) -> ChatTemplate:
+        """How conversations are written out. Raises TemplateError if the checkpoint doesn't say."""
+        if self._template is None:
+            raise TemplateError(f"{self.where}: has no chat template; use generate, or pass chat_template=")
+        return self._template
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> Text:
+        """Take everything out of an opened checkpoint.
+
+        Raises:
+            WeightsError: for a damaged tokenizer, or one of a kind that Tallow has not.
+        """
+        if checkpoint.metadata is not None:
+            return _from_gguf(checkpoint, checkpoint.metadata)
+        try:
+            tokenizer: Tokenizer | None = Tokenizer.from_folder(checkpoint.folder)
+        except ModelNotFoundError:
+            tokenizer = None
+        settings = _read(checkpoint.folder, "tokenizer_config.json")
+        tokens = _special_tokens(_read(checkpoint.folder, "special_tokens_map.json") | settings)
+        source = _folder_template(checkpoint.folder, settings)
+        generation = checkpoint.generation_config
+        ends = set(_ids(generation.get("eos_token_id") or checkpoint.config.get("eos_token_id")))
+        if tokenizer is not None and (end := tokenizer.id(tokens.get("eos_token", ""))) is not None:
+            ends.add(end)
+        defaults = {key: generation[key] for key in _SAMPLING if generation.get(key) is not None}
+        if not generation.get("do_sample"):
+            defaults = {}
+        if generation.get("repetition_penalty") is not None:
+            defaults["repetition_penalty"] = generation["repetition_penalty"]
+        template = ChatTemplate(source, tokens) if source else None
+        return cls(tokenizer, template, frozenset(ends), defaults, checkpoint.folder)
+
+
+def _from_gguf(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Text:
+    from tallow.text.gguf_tokenizer import gguf_tokenizer
+
+    where = checkpoint.source.where
+    tokenizer = gguf_tokenizer(metadata, where)
+    tokens, ends = {}, set()
+    for name in ("bos", "eos", "unknown", "padding", "eot", "eom"):
+        id = metadata.get(f"tokenizer.ggml.{name}_token_id")
+        if type(id) is int and tokenizer is not None:
+            key = {"unknown": "unk", "padding": "pad"}.get(name, name) + "_token"
+            tokens[key] = tokenizer.decode([id], skip_special=False)
+            if name in ("eos", "eot", "eom"):
+                ends.add(id)
+    if tokenizer is not None:
+        ends |= {id for text in _ENDS if (id := tokenizer.id(text)) in tokenizer.special and id is not None}
+    source = metadata.get("tokenizer.chat_template")
+    template = ChatTemplate(source, tokens) if isinstance(source, str) else None
+    keys = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+    defaults = {
+        ours: metadata[f"general.sampling.{key}"] for key, ours in keys.items() if f"general.sampling.{key}" in metadata
+    }
+    return Text(tokenizer, template, frozenset(ends), defaults, where)
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    path = os.path.join(folder, name)
+    return read_json(path) if os.path.isfile(path) else {}
+
+
+def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of ``bos_token`` and its like, which are strings or objects."""
+    found = {}
+    for key, value in settings.items():
+        text = value.get("content") if isinstance(value, Mapping) else value
+        if key.endswith("_token") and isinstance(text, str):
+            found[key] = text
+    return found
+
+
+def _folder_template(folder: str, settings: Mapping[str, Any]) -> str | dict[str, str] | None:
+    """The template, or templates by name, of a folder: a file of its own goes before the tokenizer's config."""
+    path = os.path.join(folder, "chat_template.jinja")
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    source = _read(folder, "chat_template.json").get("chat_template") or settings.get("chat_template")
+    if isinstance(source, list):
+        entries = [entry for entry in source if isinstance(entry, Mapping)]
+        return {str(entry.get("name")): str(entry.get("template")) for entry in entries}
+    return source if isinstance(source, str) else None
+
+
+def _ids(value: Any) -> Iterator[int]:
+    for id in value if isinstance(value, list) else [value]:
+        if type(id) is int:
+            yield id

@@ -1,0 +1,1 @@
+"""Weights: how they get from files into a model."""

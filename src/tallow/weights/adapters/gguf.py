@@ -1,0 +1,177 @@
+"""Language models in GGUF files: their names, rows and settings in the terms that the models ask in, Transformers' own.
+
+Source: github.com/ggml-org/llama.cpp, ``gguf-py/gguf/tensor_mapping.py`` (names) and ``constants.py`` (keys); the order
+of Llama's rows: ``LlamaModel.permute`` in its ``convert_hf_to_gguf.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tallow.errors import WeightsError
+from tallow.weights.adapters.mapped import MappedSource, Piece
+from tallow.weights.gguf import GGUFFile, SplitGGUF
+from tallow.weights.source import Array, Source, short
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+MAX_LAYERS = 1000
+
+OUTER = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+LAYER = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+
+
+def from_gguf(source: GGUFFile | SplitGGUF, config: Mapping[str, Any]) -> Source:
+    """The file's tensors under Transformers' names.
+
+    Args:
+        source: the file.
+        config: what ``gguf_config`` made of it.
+    """
+    return MappedSource(source, dict(_pieces(config)))
+
+
+def _pieces(config: Mapping[str, Any]) -> Iterator[tuple[str, Piece]]:
+    for ours, theirs in OUTER.items():
+        yield ours, Piece(theirs)
+    for layer in range(config["num_hidden_layers"]):
+        for ours, theirs in LAYER.items():
+            for part in ("weight", "bias"):
+                rows = row_order(theirs, config) if config["model_type"] == "llama" else None
+                yield f"model.layers.{layer}.{ours}.{part}", Piece(f"blk.{layer}.{theirs}.{part}", order=rows)
+
+
+def row_order(name: str, config: Mapping[str, Any]) -> Array | None:
+    """The rows of Llama's q and k, which the file has in pairs for an interleaved RoPE; None for other tensors.
+
+    Row 2i + j of a head in the file is its row j · d / 2 + i here.
+    """
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}.get(name)
+    if heads is None:
+        return None
+    rows = np.arange(heads * config["head_dim"]).reshape(heads, -1, 2)
+    return rows.transpose(0, 2, 1).reshape(-1)
+
+
+def gguf_config(source: GGUFFile | SplitGGUF) -> dict[str, Any]:
+    """What ``config.json`` would say of the model in a file.
+
+    Raises:
+        WeightsError: for an architecture that Tallow has not, a setting that is missing, of the wrong type, impossible,
+            or of a variant that the architecture's model does not compute.
+    """
+    said = _Settings(source)
+    heads, width = said.size("attention.head_count"), said.size("embedding_length")
+    if said.count("expert_count"):
+        raise WeightsError(f"{said.where}: a mixture of experts, which Tallow does not compute")
+    default = width // heads if width % heads == 0 else None
+    config: dict[str, Any] = {
+        "model_type": said.architecture,
+        "hidden_size": width,
+        "intermediate_size": said.size("feed_forward_length"),
+        "num_hidden_layers": said.size("block_count", MAX_LAYERS),
+        "num_attention_heads": heads,
+        "num_key_value_heads": said.size("attention.head_count_kv", default=heads),
+        "head_dim": said.size("attention.key_length", default=default),
+        "max_position_embeddings": said.size("context_length"),
+        "rms_norm_eps": said.real("attention.layer_norm_rms_epsilon"),
+        "rope_theta": said.real("rope.freq_base", 10000.0),
+        "rope_scaling": said.rope_scaling(),
+        "vocab_size": said.rows("token_embd.weight"),
+        "tie_word_embeddings": source.info("output.weight") is None,
+        "sliding_window": said.count("attention.sliding_window") or None,
+        "attention_bias": source.info("blk.0.attn_q.bias") is not None,
+    }
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if said.size(key, default=config["head_dim"]) != config["head_dim"]:
+            raise WeightsError(f"{said.where}: {said.architecture}.{key} is not the size of a head; not supported")
+    config |= {"use_sliding_window": config["sliding_window"] is not None, "max_window_layers": 0}
+    for name in ("bos", "eos", "padding"):
+        token = source.metadata.get(f"tokenizer.ggml.{name}_token_id")
+        if isinstance(token, int):
+            config[f"{'pad' if name == 'padding' else name}_token_id"] = token
+    return config
+
+
+class _Settings:
+    """A file's settings under its architecture's name, checked one by one."""
+
+    def __init__(self, source: GGUFFile | SplitGGUF) -> None:
+        self.source = source
+        self.where = source.where
+        self.architecture = source.metadata.get("general.architecture")
+        if self.architecture not in ARCHITECTURES:
+            raise WeightsError(
+                f"{self.where}: holds a model of architecture {short(self.architecture)}; "
+                f"Tallow reads {', '.join(ARCHITECTURES)} from GGUF"
+            )
+
+    def _get(self, key: str, expected: str) -> Any:
+        value = self.source.metadata.get(f"{self.architecture}.{key}")
+        if value is None:
+            raise WeightsError(f"{self.where}: lacks {self.architecture}.{key}, {expected}")
+        return value
+
+    def _has(self, key: str) -> bool:
+        return f"{self.architecture}.{key}" in self.source.metadata
+
+    def size(self, key: str, most: int = 1 << 31, default: int | None = None) -> int:
+        """A size, at least 1; the same for all layers if the file lists it for each."""
+        if default is not None and not self._has(key):
+            return default
+        value = self._get(key, "a size")
+        if isinstance(value, np.ndarray) and value.size and (value == value[0]).all() and value.dtype.kind in "iu":
+            value = int(value[0])
+        if type(value) is not int or not 1 <= value <= most:
+            raise WeightsError(f"{self.where}: {self.architecture}.{key} must be 1 to {most:,}, found {short(value)}")
+        return value
+
+    def count(self, key: str) -> int:
+        """A number that may be 0, which it is if the file does not say."""
+        return self.size(key) if self._has(key) and self._get(key, "") != 0 else 0
+
+    def real(self, key: str, default: float | None = None) -> float:
+        """A positive number."""
+        if default is not None and not self._has(key):
+            return default
+        value = self._get(key, "a positive number")
+        if type(value) not in (int, float) or not (0 < value < math.inf):
+            raise WeightsError(f"{self.where}: {self.architecture}.{key} must be positive, found {short(value)}")
+        return float(value)
+
+    def rows(self, name: str) -> int:
+        """How many rows a matrix has."""
+        info = self.source.info(name)
+        if info is None or len(info.shape) != 2:
+            found = "is not there" if info is None else f"has shape {info.shape}"
+            raise WeightsError(f"{self.where}: expected the matrix {name!r}; it {found}")
+        return info.shape[0]
+
+    def rope_scaling(self) -> dict[str, Any] | None:
+        """How rotary frequencies are scaled: a factor for each as a tensor, or a rule."""
+        if self.source.info("rope_freqs.weight") is not None:
+            factors = self.source.read("rope_freqs.weight")
+            if not isinstance(factors, np.ndarray) or factors.ndim != 1 or factors.dtype.kind != "f":
+                raise WeightsError(f"{self.where}: 'rope_freqs.weight' must be a list of numbers")
+            return {"rope_type": "factors", "factors": [float(value) for value in factors]}
+        kind = self.source.metadata.get(f"{self.architecture}.rope.scaling.type", "none")
+        if kind == "none":
+            return None
+        if kind not in ("linear", "yarn"):
+            raise WeightsError(f"{self.where}: RoPE scaling of type {short(kind)}; Tallow computes linear and yarn")
+        scaling: dict[str, Any] = {"rope_type": kind, "factor": self.real("rope.scaling.factor")}
+        if kind == "yarn":
+            scaling["original_max_position_embeddings"] = self.size("rope.scaling.original_context_length")
+        return scaling

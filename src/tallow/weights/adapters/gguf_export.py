@@ -1,0 +1,86 @@
+"""Language models into GGUF files: names, rows and settings as llama.cpp wants them. The way back from ``gguf.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tallow.errors import WeightsError
+from tallow.weights.adapters.gguf import LAYER, OUTER, row_order
+from tallow.weights.block_matrix import BlockMatrix
+from tallow.weights.quantize import Int8Matrix
+from tallow.weights.source import Array, Source, short
+
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+
+
+def gguf_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """GGUF's name -> Transformers' name, for every tensor that a model of these sizes can have, in the file's order."""
+    names = {theirs: ours for ours, theirs in OUTER.items()}
+    for layer in range(config["num_hidden_layers"]):
+        for ours, theirs in LAYER.items():
+            for part in ("weight", "bias"):
+                names[f"blk.{layer}.{theirs}.{part}"] = f"model.layers.{layer}.{ours}.{part}"
+    return names
+
+
+def gguf_rows(value: Array | Int8Matrix | BlockMatrix, name: str, config: Mapping[str, Any]) -> Array | BlockMatrix:
+    """A tensor with its rows as the file has them: Llama's q and k in pairs.
+
+    Args:
+        value: the tensor under Transformers' name.
+        name: GGUF's name.
+        config: of the model.
+    """
+    value = value.dequantize() if isinstance(value, Int8Matrix) else value
+    part = name.split(".")[2] if name.startswith("blk.") else ""
+    rows = row_order(part, config) if ARCHITECTURES[config["model_type"]] == "llama" else None
+    return value if rows is None else value[np.argsort(rows)]
+
+
+def gguf_settings(config: Mapping[str, Any], source: Source, name: str) -> dict[str, Any]:
+    """The metadata of a model, without its tokenizer.
+
+    Args:
+        config: what ``config.json`` says, with every size of a head and of the vocabulary in it.
+        source: its weights.
+        name: of the model.
+
+    Raises:
+        WeightsError: for an architecture or sliding windows that llama.cpp has no key for.
+    """
+    kind = ARCHITECTURES.get(config["model_type"])
+    if kind is None:
+        raise WeightsError(f"{source.where}: a model of type {short(config['model_type'])} cannot be written as GGUF")
+    said: dict[str, Any] = {
+        "general.architecture": kind,
+        "general.type": "model",
+        "general.name": name,
+        "general.quantization_version": 2,
+        f"{kind}.block_count": config["num_hidden_layers"],
+        f"{kind}.context_length": config["max_position_embeddings"],
+        f"{kind}.embedding_length": config["hidden_size"],
+        f"{kind}.feed_forward_length": config["intermediate_size"],
+        f"{kind}.attention.head_count": config["num_attention_heads"],
+        f"{kind}.attention.head_count_kv": config["num_key_value_heads"],
+        f"{kind}.attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        f"{kind}.attention.key_length": config["head_dim"],
+        f"{kind}.attention.value_length": config["head_dim"],
+        f"{kind}.rope.dimension_count": config["head_dim"],
+        f"{kind}.rope.freq_base": float(config["rope_theta"]),
+        f"{kind}.vocab_size": config["vocab_size"],
+    }
+    if any(config.get("windows") or ()):
+        raise WeightsError(f"{source.where}: has sliding windows in some layers, which llama.cpp has no key for")
+    if config.get("window"):
+        said[f"{kind}.attention.sliding_window"] = config["window"]
+    scaling = config.get("rope_scaling") or {}
+    rule = scaling.get("rope_type", scaling.get("type", "default"))
+    if rule in ("linear", "yarn"):
+        said |= {f"{kind}.rope.scaling.type": rule, f"{kind}.rope.scaling.factor": float(scaling["factor"])}
+    if rule == "yarn":
+        trained = scaling.get("original_max_position_embeddings") or config["max_position_embeddings"]
+        said[f"{kind}.rope.scaling.original_context_length"] = int(trained)
+    return said

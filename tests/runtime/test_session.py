@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from tallow.errors import ArgumentError
+
+from .small_model import small_model
+
+LONG = "the cat sat on the mat, the cat ran, " * 3
+
+
+@pytest.fixture
+def model():
+    return small_model(context=400)
+
+
+def test_what_was_read_is_not_read_again(model):
+    session = model.session()
+    first = session.generate(LONG, max_tokens=6)
+    assert first.reused_tokens == 0
+    assert first.ids == model.generate(LONG, max_tokens=6).ids
+    longer = model.tokenizer.encode(LONG) + first.ids + [5, 6]
+    second = session.generate(longer, max_tokens=6)
+    assert second.reused_tokens == len(longer) - 3  # all but the last answered token, which was never read, and the new
+    assert second.ids == model.generate(longer, max_tokens=6).ids
+    other = longer[:20] + [9] * 5
+    third = session.generate(other, max_tokens=6)
+    assert third.reused_tokens == 20
+    assert third.ids == model.generate(other, max_tokens=6).ids
+
+
+def test_the_same_prompt_again(model):
+    session = model.session()
+    once = session.generate(LONG, max_tokens=6, temperature=0.9, seed=1)
+    again = session.generate(LONG, max_tokens=6, temperature=0.9, seed=1)
+    assert again.ids == once.ids
+    assert again.reused_tokens == again.prompt_tokens - 1
+
+
+@pytest.mark.parametrize("how", [{}, {"lookup": 5}])
+def test_answers_that_were_left_early_do_no_harm(model, how):
+    session = model.session()
+    for count in range(1, 12):
+        stream = session.generate(LONG, max_tokens=40, stream=True, ignore_eos=True, **how)
+        for _, _ in zip(range(count), stream, strict=False):
+            pass
+        stream.cancel()
+        ids = model.tokenizer.encode(LONG) + stream.result().ids[:count]
+        expected = model.generate(ids, max_tokens=8, ignore_eos=True).ids
+        assert session.generate(ids, max_tokens=8, ignore_eos=True, **how).ids == expected
+
+
+def test_random_prefixes(model):
+    session = model.session()
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 300, 60).tolist()
+    for _ in range(15):
+        prompt = ids[: rng.integers(1, 60)] + rng.integers(0, 300, rng.integers(0, 5)).tolist()
+        got = session.generate(prompt, max_tokens=int(rng.integers(0, 6)), lookup=int(rng.integers(0, 4)))
+        assert got.ids == model.generate(prompt, max_tokens=len(got.ids) or 1).ids[: len(got.ids)]
+
+
+def test_a_conversation(model):
+    session = model.session()
+    first = session.chat("the cat", max_tokens=5)
+    assert session.messages == [{"role": "user", "content": "the cat"}, first.message()]
+    second = session.chat({"role": "user", "content": "sat"}, max_tokens=5)
+    assert second.reused_tokens > 0
+    assert second.ids == model.chat([*session.messages[:2], {"role": "user", "content": "sat"}], max_tokens=5).ids
+    assert len(session.messages) == 4
+    session.reset()
+    assert session.messages == []
+    assert session.chat("the cat", max_tokens=5).text == first.text
+
+
+def test_a_streamed_conversation(model):
+    session = model.session()
+    text = "".join(session.chat("the cat", max_tokens=5, stream=True))
+    assert session.messages[-1]["content"] == text
+    session.chat("sat", max_tokens=3, stream=True).cancel()
+    assert len(session.messages) == 2  # an answer that nobody waited for is not part of the conversation
+
+
+def test_a_session_follows_one_prompt(model):
+    with pytest.raises(ArgumentError, match="one prompt"):
+        model.session().generate(["a", "b"])
+
+
+def test_a_failed_prompt_leaves_the_session_as_it_was(model):
+    session = model.session()
+    expected = session.generate(LONG, max_tokens=3).ids
+    with pytest.raises(ArgumentError):
+        session.generate(LONG * 100)
+    assert session.generate(LONG, max_tokens=3).ids == expected

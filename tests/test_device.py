@@ -1,0 +1,69 @@
+import copy
+import logging
+import pickle
+
+import pytest
+
+import tallow as tl
+from tallow import device
+from tallow.device import CPU, as_device, default_device
+
+
+def test_there_is_one_object_for_each_device():
+    assert tl.Device("cpu") is CPU
+    assert tl.Device("cuda", 1) is tl.Device("cuda", 1)
+    assert tl.Device("cuda", 1) != tl.Device("cuda")
+    assert pickle.loads(pickle.dumps(CPU)) is CPU
+    assert copy.deepcopy(CPU) is CPU
+    assert (tl.zeros(2, device=tl.Device("cpu")) + tl.ones(2)).tolist() == [1.0, 1.0]
+
+
+def test_devices_print_as_they_are_named():
+    assert [str(CPU), str(tl.Device("cuda", 2)), repr(CPU)] == ["cpu", "cuda:2", "Device('cpu')"]
+
+
+@pytest.mark.parametrize(("kind", "index"), [("tpu", 0), ("cpu", 1), ("cuda:1", 0)])
+def test_other_kinds_are_refused(kind, index):
+    with pytest.raises(tl.DeviceError, match="no device"):
+        tl.Device(kind, index)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:-1", "cuda:x", "", "cpu:0", 3])
+def test_names_that_mean_no_device(name):
+    with pytest.raises(tl.DeviceError, match="no device"):
+        as_device(name)
+
+
+def test_none_and_cpu_mean_the_cpu():
+    assert as_device(None) is as_device("cpu") is as_device(CPU) is CPU
+
+
+def test_cuda_asked_for_and_absent_names_the_extra_to_install(monkeypatch):
+    monkeypatch.setattr(device, "cuda_device_count", lambda: 0)
+    with pytest.raises(tl.DeviceError, match=r"'cuda:1'.*pip install 'tallow\[cuda\]'"):
+        as_device("cuda:1")
+
+
+def test_cards_beyond_the_last_are_refused_with_their_number(monkeypatch):
+    monkeypatch.setattr(device, "cuda_device_count", lambda: 2)
+    with pytest.raises(tl.DeviceError, match="2 CUDA device"):
+        as_device("cuda:2")
+
+
+def test_auto_is_chosen_once_and_logged_with_the_reason(monkeypatch, caplog):
+    monkeypatch.setattr(device, "cuda_trouble", lambda index: "no CUDA device on this machine")
+    default_device.cache_clear()
+    caplog.set_level(logging.INFO, "tallow")
+    assert as_device("auto") is as_device("auto") is CPU
+    assert [record.message for record in caplog.records] == ["device auto: cpu (no CUDA device on this machine)"]
+    default_device.cache_clear()
+
+
+def test_auto_takes_a_card_that_can_be_used(monkeypatch, caplog):
+    monkeypatch.setattr(device, "cuda_trouble", lambda index: None)
+    monkeypatch.setattr(device, "cuda_device_count", lambda: 2)
+    default_device.cache_clear()
+    caplog.set_level(logging.INFO, "tallow")
+    assert as_device("auto") is tl.Device("cuda")
+    assert "cuda:0 (2 GPU(s) found)" in caplog.text
+    default_device.cache_clear()

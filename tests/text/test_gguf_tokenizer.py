@@ -1,0 +1,82 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tallow.errors import WeightsError
+from tallow.text.gguf_tokenizer import SPLITS, gguf_tokenizer
+
+from .vocabularies import TEXT, Strings, as_gguf, byte_level
+
+
+@pytest.fixture(scope="module")
+def library():
+    return byte_level()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40))
+def test_texts_become_what_they_are_in_the_tokenizers_own_file(library, text):
+    tokenizer = gguf_tokenizer(as_gguf(library), "x")
+    assert tokenizer.encode(text, special=True) == library.encode(text).ids
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("pre", SPLITS)
+def test_every_split_keeps_the_text(library, pre):
+    tokenizer = gguf_tokenizer(as_gguf(library, pre), "x")
+    for text in [*TEXT, "  two  spaces \n\n\t x2025y", "ÄÖÜ'll'S", ""]:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_splits_differ_in_their_digits(library):
+    def digits(pre):
+        return len(gguf_tokenizer(as_gguf(library, pre), "x").encode(" 12345"))
+
+    assert digits("gpt-2") == 1  # the vocabulary has this number
+    assert digits("smollm") == digits("qwen2") == 6
+    assert 1 < digits("llama-bpe") <= 6
+
+
+def test_special_and_plain_added_tokens(library):
+    tokenizer = gguf_tokenizer(as_gguf(library), "x")
+    text = "<|im_start|>a<think>b"
+    assert tokenizer.encode(text, special=True) == library.encode(text).ids
+    ids = tokenizer.encode(text, special=True)
+    assert tokenizer.decode(ids) == "a<think>b"
+    assert tokenizer.decode(ids, skip_special=False) == text
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_what_is_put_around_a_text(library):
+    end = library.token_to_id("<|im_end|>")
+    plain = gguf_tokenizer(as_gguf(library), "x").encode("cat")
+    assert gguf_tokenizer(as_gguf(library), "x").encode("cat", around=True) == plain
+    assert gguf_tokenizer(as_gguf(library, add_eos_token=True), "x").encode("cat", around=True) == [*plain, end]
+    begins = as_gguf(library, add_bos_token=True, bos_token_id=end)
+    assert gguf_tokenizer(begins, "x").encode("cat", around=True) == [end, *plain]
+
+
+def test_a_file_without_a_tokenizer(library):
+    assert gguf_tokenizer({}, "x") is None
+    assert gguf_tokenizer({"tokenizer.ggml.model": "no_vocab"}, "x") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "bert"}, "'bert'"),
+        ({"model": 3}, "kind 3"),
+        ({"pre": "klingon"}, "'klingon'"),
+        ({"pre": 3}, "as 3 says"),
+        ({"tokens": None}, "lacks tokenizer.ggml.tokens"),
+        ({"tokens": "abc"}, "lacks tokenizer.ggml.tokens"),
+        ({"merges": None}, "lacks tokenizer.ggml.merges"),
+        ({"merges": Strings(["a b c"])}, "do not fit"),
+        ({"merges": Strings(["nothing"])}, "do not fit"),
+        ({"merges": Strings(["東 京"])}, "do not fit"),
+        ({"token_type": [1]}, "token_type"),
+    ],
+)
+def test_tokenizers_that_cannot_be(library, changes, said):
+    with pytest.raises(WeightsError, match=said):
+        gguf_tokenizer(as_gguf(library, **changes), "x").encode("a")

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+
+from tallow.errors import ModelNotFoundError, WeightsError
+from tallow.weights.adapters.gguf import from_gguf, gguf_config
+from tallow.weights.blocks import BY_NAME
+from tallow.weights.checkpoint import open_checkpoint
+from tallow.weights.gguf import GGUFFile
+from tallow.weights.var_builder import VarBuilder
+
+from ..gguf_bytes import ARRAY, STRING, U32, array, gguf, pair, tensor
+
+F32 = 6
+SIZES = {"embedding_length": 64, "feed_forward_length": 96, "block_count": 1, "attention.head_count": 4,
+         "attention.head_count_kv": 2, "context_length": 128}  # fmt: skip
+
+
+def settings(architecture="llama", changes=(), **more):
+    pairs = {"general.architecture": pair("general.architecture", STRING, architecture)}
+    for key, value in SIZES.items():
+        pairs[key] = pair(f"{architecture}.{key}", U32, value)
+    key = "attention.layer_norm_rms_epsilon"
+    pairs[key] = pair(f"{architecture}.{key}", F32, 1e-5)
+    for key, value in changes:
+        pairs[key] = value
+    return [value for value in pairs.values() if value is not None]
+
+
+def file(tmp_path, pairs, shapes=None, data=b""):
+    """A file with F32 tensors of zeros but for ``data``, which begins with the first."""
+    shapes = {"token_embd.weight": (10, 64)} if shapes is None else shapes
+    tensors, offset = [], 0
+    for name, (shape, kind) in {n: s if isinstance(s[0], tuple) else (s, "f32") for n, s in shapes.items()}.items():
+        tensors.append(tensor(name, shape[::-1], BY_NAME[kind].id, offset))
+        size = int(np.prod(shape)) // BY_NAME[kind].elements * BY_NAME[kind].nbytes
+        offset += -(-size // 32) * 32
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf(pairs, tensors, data + b"\0" * (offset - len(data))))
+    return GGUFFile(path)
+
+
+def test_settings_become_transformers_config(tmp_path):
+    changes = [("t", pair("llama.rope.freq_base", F32, 5e5)), ("e", pair("tokenizer.ggml.eos_token_id", U32, 2))]
+    config = gguf_config(file(tmp_path, settings(changes=changes)))
+    assert config == {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 128,
+        "rms_norm_eps": pytest.approx(1e-5), "rope_theta": 5e5, "rope_scaling": None, "vocab_size": 10,
+        "tie_word_embeddings": True, "sliding_window": None, "use_sliding_window": False, "max_window_layers": 0,
+        "attention_bias": False, "eos_token_id": 2,
+    }  # fmt: skip
+
+
+def test_optional_settings(tmp_path):
+    changes = [
+        ("attention.head_count_kv", None),
+        ("w", pair("qwen3.attention.sliding_window", U32, 32)),
+        ("k", pair("qwen3.attention.key_length", U32, 32)),
+        ("v", pair("qwen3.attention.value_length", U32, 32)),
+        ("feed_forward_length", pair("qwen3.feed_forward_length", ARRAY, array(5, [7, 7]))),
+        ("s", pair("qwen3.rope.scaling.type", STRING, "yarn")),
+        ("f", pair("qwen3.rope.scaling.factor", F32, 4)),
+        ("o", pair("qwen3.rope.scaling.original_context_length", U32, 64)),
+    ]
+    shapes = {"token_embd.weight": (10, 64), "output.weight": (10, 64), "blk.0.attn_q.bias": (128,)}
+    config = gguf_config(file(tmp_path, settings("qwen3", changes), shapes))
+    assert (config["num_key_value_heads"], config["head_dim"], config["intermediate_size"]) == (4, 32, 7)
+    assert (config["sliding_window"], config["use_sliding_window"]) == (32, True)
+    assert not config["tie_word_embeddings"]
+    assert config["attention_bias"]
+    assert config["rope_scaling"] == {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64}
+
+
+def test_frequency_factors(tmp_path):
+    factors = np.arange(1, 9, dtype=np.float32)
+    source = file(tmp_path, settings(), {"rope_freqs.weight": (8,), "token_embd.weight": (10, 64)}, factors.tobytes())
+    assert gguf_config(source)["rope_scaling"] == {"rope_type": "factors", "factors": list(range(1, 9))}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("general.architecture", pair("general.architecture", STRING, "bert"), "architecture 'bert'"),
+        ("general.architecture", None, "architecture None"),
+        ("general.architecture", pair("general.architecture", U32, 1), "architecture 1"),
+        ("embedding_length", None, "lacks llama.embedding_length"),
+        ("embedding_length", pair("llama.embedding_length", U32, 0), "must be 1 to"),
+        ("embedding_length", pair("llama.embedding_length", F32, 64), "must be 1 to"),
+        ("embedding_length", pair("llama.embedding_length", ARRAY, array(U32, [64, 65])), "must be 1 to"),
+        ("embedding_length", pair("llama.embedding_length", ARRAY, array(U32, [])), "must be 1 to"),
+        ("embedding_length", pair("llama.embedding_length", 10, 2**60), "must be 1 to"),
+        ("block_count", pair("llama.block_count", U32, 2**31), "must be 1 to 1,000"),
+        ("attention.layer_norm_rms_epsilon", None, "lacks"),
+        ("x", pair("llama.expert_count", U32, 8), "mixture of experts"),
+        ("x", pair("llama.rope.dimension_count", U32, 8), "not the size of a head"),
+        ("x", pair("llama.rope.freq_base", F32, float("nan")), "must be positive"),
+        ("x", pair("llama.rope.scaling.type", STRING, "longrope"), "longrope"),
+        ("x", pair("llama.rope.scaling.type", STRING, "linear"), "lacks llama.rope.scaling.factor"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, key, value, said):
+    with pytest.raises(WeightsError, match=said):
+        gguf_config(file(tmp_path, settings(changes=[(key, value)])))
+
+
+def test_an_embedding_that_is_no_matrix(tmp_path):
+    with pytest.raises(WeightsError, match=r"'token_embd\.weight'; it is not there"):
+        gguf_config(file(tmp_path, settings(), {}))
+    with pytest.raises(WeightsError, match="it has shape"):
+        gguf_config(file(tmp_path, settings(), {"token_embd.weight": (64,)}))
+
+
+@pytest.mark.parametrize("kind", ["f32", "q8_0"])
+def test_llamas_rows_are_put_in_order(tmp_path, kind):
+    """Row h · d + 2 i + j of the file is row h · d + j · d / 2 + i of the model."""
+    heads, d = 4, 16
+    if kind == "q8_0":
+        blocks = np.zeros((64, 2), BY_NAME[kind].layout)
+        blocks["d"] = 1
+        blocks["qs"] = np.arange(64)[:, None, None]
+        data = blocks.tobytes()
+    else:
+        data = np.repeat(np.arange(64, dtype=np.float32), 64).tobytes()
+    shapes = {"blk.0.attn_q.weight": ((64, 64), kind), "blk.0.attn_v.weight": (32, 64), "token_embd.weight": (10, 64)}
+    source = file(tmp_path, settings(), shapes, data)
+    vb = VarBuilder(from_gguf(source, gguf_config(source))).pp("model.layers.0.self_attn")
+    rows = vb.weight((64, 64), "q_proj.weight").dequantize().numpy()[:, 0]
+    expected = [h * d + 2 * i + j for h in range(heads) for j in range(2) for i in range(d // 2)]
+    assert rows.tolist() == expected
+    assert vb.weight((32, 64), "v_proj.weight").shape == (32, 64)
+
+
+def test_other_architectures_keep_their_rows(tmp_path):
+    data = np.repeat(np.arange(64, dtype=np.float32), 64).tobytes()
+    shapes = {"blk.0.attn_q.weight": (64, 64), "token_embd.weight": (10, 64), "blk.0.attn_q_norm.weight": (16,)}
+    source = from_gguf((opened := file(tmp_path, settings("qwen3"), shapes, data)), gguf_config(opened))
+    assert source.read("model.layers.0.self_attn.q_proj.weight")[:, 0].tolist() == list(range(64))
+    assert set(source.names()) == {
+        "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.q_norm.weight", "model.embed_tokens.weight"
+    }  # fmt: skip
+
+
+def test_a_gguf_file_is_a_checkpoint(tmp_path):
+    file(tmp_path, settings())
+    for path in (tmp_path, tmp_path / "model.gguf"):
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.architecture == "llama"
+        assert checkpoint.metadata["llama.block_count"] == 1
+        assert checkpoint.source.info("model.embed_tokens.weight").shape == (10, 64)
+    (tmp_path / "other.gguf").write_bytes(b"")
+    with pytest.raises(ModelNotFoundError, match=r"model\.gguf, other\.gguf"):
+        open_checkpoint(tmp_path)
