@@ -183,7 +183,7 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> None:
 
 
 def _reserve(shape: tuple[int, ...], dtype: DType, device: Device) -> Tensor:
-    """Zeros whose memory is committed as it is first written."""
+    """Memory that is committed as it is first written; what it holds before means nothing."""
     if device.kind == "cpu":
         from tallow.backends.cpu.memory import reserve
 

@@ -12,6 +12,8 @@ from tallow.errors import OutOfMemoryError
 
 # Below this size NumPy's own allocation is quicker, and its pages are already there.
 _SMALL = 1 << 16
+# Above this size memory isn't kept for reuse (csrc/core/buffers.cpp).
+_LARGE = 1 << 26
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, Any]:
@@ -24,13 +26,15 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, An
 
 
 def reserve(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, Any]:
-    """An array of zeros in C order that takes memory page by page, as it is first written.
+    """An uninitialised array in C order that takes memory page by page, as it is first written.
 
     Raises:
         OutOfMemoryError: if the system has no address space left.
     """
     storage = np.dtype(dtype)
     nbytes = math.prod(shape) * storage.itemsize
+    if nbytes <= _LARGE:  # pages that are already there spare the next window the faults
+        return empty(shape, storage)
     try:
         return np.ndarray(shape, storage, buffer=_cpu.Reserve(nbytes))
     except MemoryError:
