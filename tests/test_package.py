@@ -14,7 +14,7 @@ import pytest
 import tallow
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"av", "PIL", "tokenizers", "huggingface_hub", "safetensors", "cupy", "rich", "jinja2", "torch", "asyncio"}
+HEAVY = {"av", "PIL", "tokenizers", "huggingface_hub", "safetensors", "cupy", "tqdm", "jinja2", "torch", "asyncio"}
 
 
 def modules_after(code):
@@ -80,7 +80,7 @@ def test_required_dependencies_are_those_that_are_promised():
         "av",
         "Pillow",
         "Jinja2",
-        "rich",
+        "tqdm",
     }
     assert set(project()["optional-dependencies"]) >= {"starter", "dev", "oracle"}
     assert "torch" not in " ".join(project()["dependencies"])

@@ -209,7 +209,7 @@ for arguments in (["--version"], ["--help"], ["transcribe", "--help"]):
         main(arguments)
     except SystemExit:
         pass
-heavy = {"numpy", "av", "PIL", "tokenizers", "huggingface_hub", "rich", "jinja2", "tallow.models"}
+heavy = {"numpy", "av", "PIL", "tokenizers", "huggingface_hub", "tqdm", "jinja2", "tallow.models"}
 print("LOADED", sorted(heavy & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
@@ -221,7 +221,7 @@ def test_transcribing_imports_only_what_it_needs(checkpoint, recording):
 import sys
 from tallow.cli import main
 assert main({["transcribe", str(recording), "--model", str(checkpoint), *FAST]!r}) == 0
-heavy = {{"PIL", "tokenizers", "huggingface_hub", "rich", "jinja2", "safetensors", "numpy.random", "asyncio"}}
+heavy = {{"PIL", "tokenizers", "huggingface_hub", "tqdm", "jinja2", "safetensors", "numpy.random", "asyncio"}}
 print("LOADED", sorted(heavy & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
