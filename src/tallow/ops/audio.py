@@ -58,17 +58,7 @@ def mel_spectrogram(
 
     Source: the front ends of Whisper (Radford et al. 2022, section 2.2) and CLAP, and ``librosa.feature``.
     """
-    if n_fft < 1 or hop < 1 or not (log is None or log in _LOGARITHMS):
-        logs = ", ".join(map(repr, _LOGARITHMS))
-        raise ArgumentError(
-            f"mel_spectrogram: n_fft {n_fft}, hop {hop}, log {log!r}; expected 1 or more, {logs} or None"
-        )
-    bins = n_fft // 2 + 1
-    if len(filters.shape) != 2 or filters.shape[1] != bins:
-        raise ShapeError(f"mel_spectrogram: filters {filters.shape}; expected (bands, {bins}) for n_fft {n_fft}")
-    least = bins if center else n_fft
-    if len(samples.shape) < 1 or samples.shape[-1] < least:
-        raise ShapeError(f"mel_spectrogram: samples {samples.shape}; expected (…, n), n at least {least} for one frame")
+    check_spectrogram(samples, filters, n_fft, hop, center, log)
     x = widened(samples)
     if center:
         half = n_fft // 2
@@ -86,3 +76,18 @@ def mel_spectrogram(
     if dynamic_range is not None:
         y = maximum(y, y.max(axis=(-2, -1), keepdims=True) - dynamic_range)
     return rounded(y, samples)
+
+
+def check_spectrogram(samples: Tensor, filters: Tensor, n_fft: int, hop: int, center: bool, log: str | None) -> None:
+    """Raise what ``mel_spectrogram`` says of its operands."""
+    if n_fft < 1 or hop < 1 or not (log is None or log in _LOGARITHMS):
+        logs = ", ".join(map(repr, _LOGARITHMS))
+        raise ArgumentError(
+            f"mel_spectrogram: n_fft {n_fft}, hop {hop}, log {log!r}; expected 1 or more, {logs} or None"
+        )
+    bins = n_fft // 2 + 1
+    if len(filters.shape) != 2 or filters.shape[1] != bins:
+        raise ShapeError(f"mel_spectrogram: filters {filters.shape}; expected (bands, {bins}) for n_fft {n_fft}")
+    least = bins if center else n_fft
+    if len(samples.shape) < 1 or samples.shape[-1] < least:
+        raise ShapeError(f"mel_spectrogram: samples {samples.shape}; expected (…, n), n at least {least} for one frame")
