@@ -3,6 +3,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "python/tape.h"
+
 namespace nb = nanobind;
 
 namespace tallow {
@@ -87,6 +89,7 @@ void register_numpy(nb::handle array_type, nb::dict dtypes) {
 bool read_array(PyObject* object, Array& out) {
     if (!ndarray_type || !PyObject_TypeCheck(object, ndarray_type)) return false;
     const auto* array = reinterpret_cast<const NumpyArray*>(object);
+    if (Tape* tape = Tape::of_this_thread()) tape->keep(object);
     out.data = array->data;
     out.ndim = array->nd;
     out.shape = array->dimensions;

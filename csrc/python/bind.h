@@ -8,5 +8,7 @@ void bind_conv(nanobind::module_& m);
 void bind_linear(nanobind::module_& m);
 void bind_attention(nanobind::module_& m);
 void bind_norm(nanobind::module_& m);
+void bind_positions(nanobind::module_& m);
+void bind_tape(nanobind::module_& m);
 
 }  // namespace tallow

@@ -6,6 +6,7 @@
 #include "ops/attention.h"
 #include "python/array.h"
 #include "python/bind.h"
+#include "python/tape.h"
 
 namespace nb = nanobind;
 
@@ -103,8 +104,7 @@ void bind_plain(nb::module_& m) {
         kv.head_dim = k.shape[3];
         const StoreArgs store = store_args(kv, k, v);
         const AttentionArgs args = attention_args(out, q, kv, k.shape[1], lengths, mask, scale, causal);
-        nb::gil_scoped_release release;
-        attend(args, store);
+        perform([args, store] { attend(args, store); });
     }, nb::arg("out"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("scale"), nb::arg("causal"),
        nb::arg("mask").none(), nb::arg("lengths").none());
 }
@@ -115,8 +115,7 @@ void bind_cached(nb::module_& m) {
         const KeyValues kv = cached(keys, values, q.ndim == 4 ? q.shape[0] : 0);
         require(longest <= kv.capacity, "lengths");
         const AttentionArgs args = attention_args(out, q, kv, longest, lengths, mask, scale, causal);
-        nb::gil_scoped_release release;
-        attend(args);
+        perform([args] { attend(args); });
     }, nb::arg("out"), nb::arg("q"), nb::arg("keys"), nb::arg("values"), nb::arg("lengths"), nb::arg("longest"),
        nb::arg("scale"), nb::arg("causal"), nb::arg("mask").none());
 
@@ -127,13 +126,15 @@ void bind_cached(nb::module_& m) {
         std::int64_t* held = const_cast<std::int64_t*>(row_numbers(lengths, args.batch, "lengths"));
         args.lengths = held;
         args.counts = row_numbers(counts, args.batch, "counts");
-        for (std::int64_t row = 0; row < args.batch; ++row) {
-            const std::int64_t count = args.counts ? args.counts[row] : args.n;
-            require(held[row] >= 0 && count >= 0 && count <= args.n && held[row] <= args.to.capacity - count, "lengths");
-        }
-        nb::gil_scoped_release release;
-        store_key_values(args);
-        for (std::int64_t row = 0; row < args.batch; ++row) held[row] += args.counts ? args.counts[row] : args.n;
+        perform([args, held] {
+            auto count = [&](std::int64_t row) { return args.counts ? args.counts[row] : args.n; };
+            for (std::int64_t row = 0; row < args.batch; ++row)
+                require(held[row] >= 0 && count(row) >= 0 && count(row) <= args.n &&
+                            held[row] <= args.to.capacity - count(row),
+                        "lengths");
+            store_key_values(args);
+            for (std::int64_t row = 0; row < args.batch; ++row) held[row] += count(row);
+        });
     }, nb::arg("keys"), nb::arg("values"), nb::arg("lengths"), nb::arg("k"), nb::arg("v"), nb::arg("counts").none());
 }
 

@@ -10,6 +10,7 @@
 #include "ops/packing.h"
 #include "python/array.h"
 #include "python/bind.h"
+#include "python/tape.h"
 
 namespace nb = nanobind;
 
@@ -66,8 +67,7 @@ void bind_product(const Array& out, const Array& x, const Matrix& weight, std::o
         args.bias = bias->as<const float>(DType::f32, "bias");
     }
     args.activation = static_cast<Activation>(activation);
-    nb::gil_scoped_release release;
-    linear(args);
+    perform([args] { linear(args); });
 }
 
 // out (b, h, w, c) in C order, x (b, c, h, w) of any strides
@@ -79,8 +79,7 @@ void bind_channels_last(const Array& out, const Array& x) {
     const ChannelsLastArgs args{out.as<float>(DType::f32, "out"), x.as<const float>(DType::f32, "x"),
                                 x.shape[0], x.shape[1], x.shape[2], x.shape[3],
                                 x.strides[0] / 4, x.strides[1] / 4, x.strides[2] / 4, x.strides[3] / 4};
-    nb::gil_scoped_release release;
-    channels_last(args);
+    perform([args] { channels_last(args); });
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "ops/packing.h"
 #include "python/array.h"
 #include "python/bind.h"
+#include "python/tape.h"
 
 namespace nb = nanobind;
 
@@ -62,10 +63,13 @@ void matrix_rows(const Matrix& matrix, const Array& out, const Array* ids) {
         throw std::invalid_argument("rows: arrays do not fit");
     float* to = out.as<float>(DType::f32, "out");
     const std::int64_t* index = ids ? ids->as<const std::int64_t>(DType::i64, "ids") : nullptr;
-    for (std::int64_t i = 0; index && i < count; ++i)
-        if (index[i] < 0 || index[i] >= m.n) throw std::out_of_range("row " + std::to_string(index[i]) + " of " + std::to_string(m.n));
-    nb::gil_scoped_release release;
-    matrix.rows(index, count, to);
+    perform([&matrix, index, count, to] {
+        const std::int64_t rows = matrix.packed().n;
+        for (std::int64_t i = 0; index && i < count; ++i)
+            if (index[i] < 0 || index[i] >= rows)
+                throw std::out_of_range("row " + std::to_string(index[i]) + " of " + std::to_string(rows));
+        matrix.rows(index, count, to);
+    });
 }
 
 // A matrix with unit stride along its rows.
@@ -97,8 +101,7 @@ void bind_product(const Array& out, const Array& x, const Matrix& weight, std::o
         args.residual_stride = residual->strides[0] / 4;
     }
     args.activation = static_cast<Activation>(activation);
-    nb::gil_scoped_release release;
-    linear(args);
+    perform([args] { linear(args); });
 }
 
 }  // namespace

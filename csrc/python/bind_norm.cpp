@@ -3,6 +3,7 @@
 #include "ops/norm.h"
 #include "python/array.h"
 #include "python/bind.h"
+#include "python/tape.h"
 
 namespace nb = nanobind;
 
@@ -32,13 +33,11 @@ NormArgs norm_args(const Array& out, const Array& x, const Array& weight, const 
 void bind_norm(nb::module_& m) {
     m.def("layer_norm", [](const Array& out, const Array& x, const Array& weight, const Array& bias, float eps) {
         const NormArgs args = norm_args(out, x, weight, &bias, eps);
-        nb::gil_scoped_release release;
-        layer_norm(args);
+        perform([args] { layer_norm(args); });
     });
     m.def("rms_norm", [](const Array& out, const Array& x, const Array& weight, float eps) {
         const NormArgs args = norm_args(out, x, weight, nullptr, eps);
-        nb::gil_scoped_release release;
-        rms_norm(args);
+        perform([args] { rms_norm(args); });
     });
 }
 

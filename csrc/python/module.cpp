@@ -76,4 +76,6 @@ NB_MODULE(_cpu, m) {
     bind_linear(m);
     bind_attention(m);
     bind_norm(m);
+    bind_positions(m);
+    bind_tape(m);
 }

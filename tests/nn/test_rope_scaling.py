@@ -6,6 +6,7 @@ import pytest
 from tallow import nn
 from tallow.errors import WeightsError
 from tallow.nn.rope_scaling import rotary_frequencies
+from tallow.tensor import Tensor
 
 PLAIN = 500.0 ** (-np.arange(8) / 8)  # dim 16
 
@@ -78,7 +79,7 @@ def test_scalings_that_cannot_be(scaling, said):
 
 def test_angles_of_positions_that_differ_by_row():
     layer = nn.RotaryEmbedding(16, 100, theta=500.0, scaling={"rope_type": "yarn", "factor": 4.0})
-    cos, sin = layer.angles(np.array([[0, 1, 2], [7, 8, 9]]))
+    cos, sin = layer.angles(Tensor(np.array([[0, 1, 2], [7, 8, 9]])))
     assert cos.shape == sin.shape == (2, 3, 8)
     np.testing.assert_allclose(np.hypot(cos.numpy(), sin.numpy()), layer.attention_factor, rtol=1e-6)
     expected = np.cos(8 * layer.frequencies.numpy().astype(np.float64)) * layer.attention_factor

@@ -56,20 +56,18 @@ class RotaryEmbedding(Module):
             raise ShapeError(
                 f"RotaryEmbedding: positions {start} to {start + x.shape[1] - 1}; there are {self.max_length}"
             )
-        return self.rotate(x, *self.angles(np.arange(start, start + x.shape[1])[None]))
+        return self.rotate(x, *self.angles(Tensor(np.arange(start, start + x.shape[1])[None])))
 
-    def angles(self, positions: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions, to be made once and used by every layer.
 
         Args:
-            positions: (b, n) integers.
+            positions: (b, n) int64.
 
         Returns:
             Two of (b, n, dim / 2), float32.
         """
-        place = self.frequencies.device
-        angles = Tensor(positions[..., None].astype(np.float32)).to(place) * self.frequencies
-        return ops.cos(angles) * self.attention_factor, ops.sin(angles) * self.attention_factor
+        return ops.rotary_angles(positions, self.frequencies, self.attention_factor)
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotate x (b, n, heads, dim) by what ``angles`` gave."""

@@ -121,6 +121,7 @@ from tallow.ops.manipulation import (
 )
 from tallow.ops.masks import causal_mask
 from tallow.ops.norm import l2_normalize, layer_norm, rms_norm
+from tallow.ops.positions import next_positions, rotary_angles
 from tallow.ops.products import cross, matmul, outer, tensordot, vecdot
 from tallow.ops.rope import rope
 from tallow.ops.searching import argmax, argmin, count_nonzero, nonzero, searchsorted, where
@@ -129,6 +130,7 @@ from tallow.ops.sorting import argsort, sort, unique_all, unique_counts, unique_
 from tallow.ops.statistics import all, any, cumulative_prod, cumulative_sum, diff, max, mean, min, prod, std, sum, var
 
 __all__ = [
+    "next_positions",
     "KVCache",
     "abs",
     "acos",
@@ -249,6 +251,7 @@ __all__ = [
     "rms_norm",
     "roll",
     "rope",
+    "rotary_angles",
     "round",
     "searchsorted",
     "setitem",

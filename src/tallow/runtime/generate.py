@@ -13,6 +13,7 @@ from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.request import Options, Request
 from tallow.runtime.resident import use
 from tallow.runtime.result import Generation
+from tallow.runtime.step import DecodeStep
 from tallow.runtime.stream import Stream
 from tallow.tensor import Tensor
 from tallow.trace import span
@@ -91,6 +92,7 @@ def generate(
     if not rows:  # cancelled
         return
     guesses: list[list[int]] = [[] for _ in active]
+    step = DecodeStep(model, cache)
     while True:
         lasts = []
         for request, scores, guess in zip(active, rows, guesses, strict=True):
@@ -106,7 +108,7 @@ def generate(
             return
         guesses = [request.guess() for request in active]
         with span("decode", rows=len(active)), use(model):
-            rows = _step(model, [id for id, _ in lasts], guesses, cache)
+            rows = step([id for id, _ in lasts], guesses)
 
 
 def read_padded(
@@ -162,16 +164,6 @@ def _take(request: Request, scores: Sequence[Array], guess: Sequence[int]) -> tu
         if request.finish_reason or used == len(guess) or id != guess[used]:
             break
     return id, "".join(pieces), used
-
-
-def _step(
-    model: LanguageModel, ids: Sequence[int], guesses: Sequence[Sequence[int]], cache: DecoderCache
-) -> list[Sequence[Array]]:
-    """Read each answer's last token with the guesses behind it; for each row the logits after each of them."""
-    rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
-    width = max(map(len, rows))
-    logits = model.logits(_read(model, rows, width, cache)).numpy()
-    return [scores[width - len(row) :] for scores, row in zip(logits, rows, strict=True)]
 
 
 def _drop_finished(

@@ -98,9 +98,8 @@ class Step:
         self.cache = cache
         self.rope = rope
         self.counts = counts
-        ends = cache.lengths + (n if counts is None else np.asarray(counts))  # lengths after this pass
-        self.positions = np.maximum(ends[:, None] - n + np.arange(n), 0)  # (batch, n); padding gets any
-        self.longest = int(ends.max())
+        added = None if counts is None else Tensor(np.asarray(counts, np.int64))
+        self.positions = ops.next_positions(Tensor(cache.lengths), n, added)  # (batch, n)
         self.cos, self.sin = rope.angles(self.positions)
         self._masks: dict[int, Tensor | None] = {}
 
@@ -123,10 +122,14 @@ class Step:
 
     def _mask(self, window: int | None) -> Tensor | None:
         """(batch, 1, n, longest): −inf for keys that have left the window; None while none has."""
-        if window is None or self.longest <= window:
+        if window is None or self.cache.capacity <= window:
             return None
         if window not in self._masks:
-            left = np.arange(self.longest) <= self.positions[:, None, :, None] - window
+            positions = self.positions.numpy()
+            longest = int(positions.max()) + 1
+            if longest <= window:
+                return None
+            left = np.arange(longest) <= positions[:, None, :, None] - window
             mask = np.where(left, np.float32(-np.inf), np.float32(0))
             self._masks[window] = Tensor(mask).to(self.cos.device)
         return self._masks[window]

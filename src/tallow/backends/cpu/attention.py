@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tallow import _cpu
-from tallow.backends.cpu.memory import empty
+from tallow.backends.cpu.memory import contiguous, empty
 from tallow.ops.attention import check_attention, check_values
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
@@ -20,11 +20,11 @@ _F32 = np.dtype(np.float32)
 def _sequence(x: Tensor) -> np.ndarray[Any, Any]:
     """The array (b, n, heads, d) with adjacent features, copied if its strides ask for it."""
     storage: np.ndarray[Any, Any] = x.storage
-    return storage if storage.strides[3] == 4 or storage.shape[3] == 1 else np.ascontiguousarray(storage)
+    return storage if storage.strides[3] == 4 or storage.shape[3] == 1 else contiguous(storage)
 
 
 def _row_numbers(x: Any) -> np.ndarray[Any, Any] | None:
-    return None if x is None else np.ascontiguousarray(x.storage, np.int64)
+    return None if x is None else contiguous(x.storage, np.int64)
 
 
 @kernel("attention", "cpu")
@@ -43,7 +43,7 @@ def attention(
     if q.storage.dtype != _F32 or (mask is not None and mask.storage.dtype != _F32):
         return NotImplemented
     if isinstance(k, KVCache):
-        longest = k.length
+        longest = k.capacity if _cpu.recording() else k.length  # the kernel asks the cache when it runs
         check_attention(q, (k.batch, longest, k.kv_heads, k.head_dim), mask, None)
     else:
         check_attention(q, k.shape, mask, lengths)
@@ -70,7 +70,7 @@ def _mask(mask: Tensor | None, shape: tuple[int, ...]) -> np.ndarray[Any, Any] |
         return None
     storage = mask.storage
     if storage.ndim == 0 or storage.shape[-1] != shape[-1] or storage.strides[-1] != 4:
-        return np.ascontiguousarray(np.broadcast_to(storage, shape))
+        return contiguous(np.broadcast_to(storage, shape))
     return np.broadcast_to(storage, shape)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from tallow import _cpu
-from tallow.backends.cpu.memory import empty
+from tallow.backends.cpu.memory import contiguous, empty, matrix
 from tallow.backends.cpu.packing import PackedMatrix
 from tallow.errors import TallowError
 from tallow.ops.dispatch import kernel
@@ -24,16 +23,15 @@ _FLOAT32 = np.dtype(np.float32)
 
 def rows_of(storage: Array) -> Array:
     """An array as a float32 matrix of its last axis with adjacent columns, copied only where that isn't so."""
-    if storage.ndim != 2:
-        storage = storage.reshape(math.prod(storage.shape[:-1]), storage.shape[-1])
+    storage = matrix(storage)
     if storage.dtype is not _FLOAT32 or storage.strides[1] != 4 or not storage.flags.aligned:
-        return np.ascontiguousarray(storage, np.float32)
+        return contiguous(storage)
     return storage
 
 
 def vector_of(tensor: Tensor) -> Array:
     """A one-dimensional float32 array with adjacent elements."""
-    return np.ascontiguousarray(tensor.storage, np.float32)
+    return contiguous(tensor.storage)
 
 
 @kernel("linear", "cpu")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tallow import _cpu
-from tallow.backends.cpu.memory import empty
+from tallow.backends.cpu.memory import contiguous, empty, matrix
 from tallow.ops.dispatch import kernel
 from tallow.ops.norm import check_norm
 from tallow.tensor import Tensor
@@ -26,8 +26,8 @@ def _rows(x: Tensor, *scales: Tensor) -> np.ndarray[Any, Any] | None:
     for scale in scales:
         if scale.storage.dtype is not _FLOAT32 or not scale.storage.flags.c_contiguous:
             return None
-    rows = storage.reshape(-1, storage.shape[-1])
-    return rows if rows.strides[-1] == 4 else np.ascontiguousarray(rows)
+    rows = matrix(storage)
+    return rows if rows.strides[-1] == 4 else contiguous(rows)
 
 
 @kernel("layer_norm", "cpu")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tallow import _cpu
+from tallow.backends.cpu.memory import contiguous
 from tallow.errors import BoundsError, DTypeError, ShapeError, WeightsError
 from tallow.weights.quantize import Int8Matrix, quantize_int8
 
@@ -56,7 +57,7 @@ class PackedMatrix:
         """
         out = np.empty((*ids.shape, self.shape[1]), np.float32)
         try:
-            self.native.rows_into(out, np.ascontiguousarray(ids, np.int64))
+            self.native.rows_into(out, contiguous(ids, np.int64))
         except IndexError as error:
             raise BoundsError(f"embedding: {error} in a table of {self.shape[0]} rows") from None
         return out

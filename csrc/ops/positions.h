@@ -1,0 +1,28 @@
+// Where new tokens stand, and by which angles rotary embeddings turn what stands there.
+#pragma once
+
+#include <cstdint>
+
+namespace tallow {
+
+struct PositionsArgs {
+    std::int64_t* out;            // (rows, n)
+    const std::int64_t* lengths;  // (rows) positions that each row holds already
+    const std::int64_t* counts;   // (rows) how many of the n belong to each row, its last ones; or nullptr for all
+    std::int64_t rows, n;
+};
+
+// The n positions behind those held; 0 for what fills a row up in front.
+void next_positions(const PositionsArgs& args);
+
+struct AnglesArgs {
+    float *cos, *sin;  // (count, pairs)
+    const std::int64_t* positions;
+    const float* frequencies;  // radians from one position to the next
+    std::int64_t count, pairs;
+    float factor;  // of both results
+};
+
+void rotary_angles(const AnglesArgs& args);
+
+}  // namespace tallow

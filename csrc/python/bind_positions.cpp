@@ -1,0 +1,45 @@
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+#include <stdexcept>
+
+#include "ops/positions.h"
+#include "python/array.h"
+#include "python/bind.h"
+#include "python/tape.h"
+
+namespace nb = nanobind;
+
+namespace tallow {
+
+namespace {
+
+void require(bool fits) {
+    if (!fits) throw std::invalid_argument("positions: arrays do not fit");
+}
+
+}  // namespace
+
+void bind_positions(nb::module_& m) {
+    m.def("next_positions", [](const Array& out, const Array& lengths, const std::optional<Array>& counts) {
+        require(out.ndim == 2 && out.contiguous() && lengths.ndim == 1 && lengths.contiguous() &&
+                lengths.shape[0] == out.shape[0] &&
+                (!counts || (counts->ndim == 1 && counts->contiguous() && counts->shape[0] == out.shape[0])));
+        const PositionsArgs args{out.as<std::int64_t>(DType::i64, "out"), lengths.as<const std::int64_t>(DType::i64, "lengths"),
+                                 counts ? counts->as<const std::int64_t>(DType::i64, "counts") : nullptr,
+                                 out.shape[0], out.shape[1]};
+        perform([args] { next_positions(args); });
+    }, nb::arg("out"), nb::arg("lengths"), nb::arg("counts").none());
+
+    m.def("rotary_angles", [](const Array& cos, const Array& sin, const Array& positions, const Array& frequencies, float factor) {
+        const std::int64_t count = positions.size(), pairs = frequencies.size();
+        require(cos.contiguous() && sin.contiguous() && positions.contiguous() && frequencies.contiguous() &&
+                cos.size() == count * pairs && sin.size() == count * pairs);
+        const AnglesArgs args{cos.as<float>(DType::f32, "cos"), sin.as<float>(DType::f32, "sin"),
+                              positions.as<const std::int64_t>(DType::i64, "positions"),
+                              frequencies.as<const float>(DType::f32, "frequencies"), count, pairs, factor};
+        perform([args] { rotary_angles(args); });
+    });
+}
+
+}  // namespace tallow

@@ -1,0 +1,95 @@
+"""Record what a function does once, and do it again without Python.
+
+The decode step of a language model is a few hundred kernel calls on a single token: finding each of them through
+Python takes longer than some of them run. On the CPU a recording is a tape of native calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from tallow import _cpu
+from tallow.errors import CaptureError
+from tallow.ops import dispatch
+from tallow.tensor import Tensor
+
+R = TypeVar("R")
+
+
+class Recording(Generic[R]):
+    """What ``function`` did when it was called, to be done again.
+
+    What changes from run to run is read from memory: the caller writes new values into the tensors that the function
+    reads, and finds the results in ``result``, always the same tensors. Shapes stay as they were.
+
+    Args:
+        function: calls operations; whatever it does besides happens this once only. It runs as it is recorded.
+
+    Attributes:
+        result: what the function returned.
+
+    Raises:
+        CaptureError: for an operation without a native kernel for its operands, or one that reads a tensor's value
+            into Python. The message names it.
+    """
+
+    def __init__(self, function: Callable[[], R]) -> None:
+        self._function = function  # keeps the weights that the tape reads
+        self._tape = _cpu.Tape()
+        with _checking(self._tape):
+            self._tape.start()
+            try:
+                self.result = function()
+            finally:
+                self._tape.stop()
+
+    def __len__(self) -> int:
+        """Kernel calls on the tape."""
+        return len(self._tape)
+
+    def replay(self) -> R:
+        """Do it again, with what the tensors hold now. Returns ``result``."""
+        self._tape.replay()
+        return self.result
+
+
+@contextmanager
+def _checking(tape: Any) -> Iterator[None]:
+    """Raise CaptureError for operations of this thread that would not be done again."""
+
+    def check(op: dispatch.Operation, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
+        if not _cpu.recording():  # another thread
+            return run()
+        before = len(tape)
+        result = run()
+        if len(tape) == before and not _is_view(result, (*args, *kwargs.values())):
+            what = (
+                "gives a tensor's value to Python" if not _tensors(result) else "has no native kernel for its operands"
+            )
+            shapes = ", ".join(str(value.shape) for value in _tensors((*args, *kwargs.values())))
+            raise CaptureError(f"{op.name} cannot be recorded: it {what} ({shapes})")
+        return result
+
+    dispatch.observers.append(check)
+    try:
+        yield
+    finally:
+        dispatch.observers.remove(check)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, tuple | list) else []
+
+
+def _is_view(result: Any, operands: tuple[Any, ...]) -> bool:
+    """Whether a result is tensors over the operands' memory."""
+    made, given = _tensors(result), _tensors(operands)
+    return bool(made) and all(
+        any(np.may_share_memory(new.storage, old.storage) for old in given) or not new.size for new in made
+    )
