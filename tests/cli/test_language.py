@@ -171,6 +171,10 @@ class Terminal:
         before, _, self.said = self.said.partition(text)
         return before
 
+    def wait_for_more(self):
+        while not self.said:
+            self.said += os.read(self.end, 1000).decode(errors="replace")
+
     def type(self, text):
         os.write(self.end, text.encode())
 
@@ -181,7 +185,7 @@ def test_chat_in_a_terminal(folder, tmp_path):
         terminal.wait_for("> ")
         terminal.type("the cat\n")
         terminal.wait_for("cat\r\n")
-        time.sleep(0.5)
+        terminal.wait_for_more()  # of the answer, which takes a while
         os.kill(terminal.process.pid, signal.SIGINT)
         terminal.wait_for("…\r\n")  # the answer was stopped …
         terminal.wait_for("> ")  # … and the program goes on
@@ -201,9 +205,7 @@ def test_chat_in_a_terminal(folder, tmp_path):
 def test_generate_is_interrupted_with_what_was_written(folder, tmp_path):
     terminal = Terminal(["generate", "--model", folder, "--max-tokens", "3000", "--ignore-eos", "the cat"], tmp_path)
     try:
-        end = time.monotonic() + 60
-        while not terminal.said and time.monotonic() < end:
-            terminal.said += os.read(terminal.end, 1000).decode(errors="replace")
+        terminal.wait_for_more()
         os.kill(terminal.process.pid, signal.SIGINT)
         terminal.wait_for("tallow: interrupted")
         assert terminal.process.wait(20) == 130
