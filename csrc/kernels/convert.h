@@ -18,27 +18,37 @@ TALLOW_INLINE float widen(uint16_t value) {
     return storage == Storage::f16 ? f16_to_float(value) : bf16_to_float(value);
 }
 
-template <typename T, typename F>
-TALLOW_INLINE void read_strided(const T* from, int64_t stride, int64_t n, float* to, F&& convert) {
-    if (stride == 1)
-        for (int64_t i = 0; i < n; ++i) to[i] = convert(from[i]);
-    else
-        for (int64_t i = 0; i < n; ++i) to[i] = convert(from[i * stride]);
+// Weights come from mapped files, whose elements may lie at any address.
+template <typename T>
+TALLOW_INLINE T read_element(const unsigned char* from) {
+    T value;
+    std::memcpy(&value, from, sizeof(T));
+    return value;
+}
+
+template <Storage storage>
+TALLOW_INLINE void read_halves(const unsigned char* from, int64_t stride, int64_t n, float* to) {
+    int64_t i = 0;
+    if (stride == 1) {
+        for (; i + width <= n; i += width) {
+            uint16_t halves[width];
+            std::memcpy(halves, from + i * 2, sizeof(halves));
+            store(to + i, storage == Storage::f16 ? load_f16(halves) : load_bf16(halves));
+        }
+    }
+    for (; i < n; ++i) to[i] = widen<storage>(read_element<uint16_t>(from + i * stride * 2));
 }
 
 // Columns [begin, begin + n) of a row of the matrix to be packed, in float32.
 TALLOW_INLINE void read_floats(const PackArgs& args, int64_t row, int64_t begin, int64_t n, float* to) {
+    const auto* source = static_cast<const unsigned char*>(args.source);
     const int64_t offset = row * args.row_stride + begin * args.column_stride;
     switch (args.from) {
         case Storage::f32:
-            return read_strided(static_cast<const float*>(args.source) + offset, args.column_stride, n, to,
-                                [](float v) { return v; });
-        case Storage::f16:
-            return read_strided(static_cast<const uint16_t*>(args.source) + offset, args.column_stride, n, to,
-                                [](uint16_t v) { return f16_to_float(v); });
-        case Storage::bf16:
-            return read_strided(static_cast<const uint16_t*>(args.source) + offset, args.column_stride, n, to,
-                                [](uint16_t v) { return bf16_to_float(v); });
+            for (int64_t i = 0; i < n; ++i) to[i] = read_element<float>(source + (offset + i * args.column_stride) * 4);
+            return;
+        case Storage::f16: return read_halves<Storage::f16>(source + offset * 2, args.column_stride, n, to);
+        case Storage::bf16: return read_halves<Storage::bf16>(source + offset * 2, args.column_stride, n, to);
         default: return;  // bytes are packed as they are
     }
 }

@@ -33,7 +33,7 @@ struct PackedMatrix {
     float* scales;  // of int8: [panel][group][feature]
 };
 
-// What a matrix is packed from: any strides, in elements. Its elements are of the types of Storage.
+// What a matrix is packed from: any strides, in elements, at any address. Its elements are of the types of Storage.
 struct PackArgs {
     const PackedMatrix* matrix;
     Storage from;

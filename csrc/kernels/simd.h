@@ -46,6 +46,7 @@ using std::int64_t;
 using std::int8_t;
 using std::uint16_t;
 using std::uint32_t;
+using std::uint64_t;
 using std::uint8_t;
 
 TALLOW_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -179,8 +179,6 @@ class VarBuilder:
             parts = [self._read((count, columns), part, split) for part, count in zip(name, counts, strict=True)]
             array = stacked([array for _, array in parts])
         copied = len(parts) > 1
-        if isinstance(array, np.ndarray) and not array.flags.aligned:
-            array, copied = array.copy(), True  # kernels read aligned numbers
         if copied:  # the file's pages go before the packed form comes: a large embedding is then held twice, not thrice
             self._release_all(parts)
         weight = self._pack(array)

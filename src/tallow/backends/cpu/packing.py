@@ -67,9 +67,9 @@ def pack(array: Array | Int8Matrix, storage: str, group: int | None = None) -> P
     """Pack a matrix for the kernels.
 
     Args:
-        array: (out, in), or a convolution's kernel (out, in, k) or (out, in, kh, kw); of any strides: float32, float16
-            or bfloat16; other floating types are converted. For int8 storage a matrix only, or an ``Int8Matrix``, whose
-            values and scales are taken over.
+        array: (out, in), or a convolution's kernel (out, in, k) or (out, in, kh, kw); of any strides and alignment;
+            float32, float16 or bfloat16; other floating types are converted. For int8 storage a matrix only, or an
+            ``Int8Matrix``, whose values and scales are taken over.
         storage: how to store it.
         group: for int8, inputs that share a scale; None for one scale a row.
 
@@ -120,4 +120,4 @@ def _pack_int8(array: Array | Int8Matrix, shape: tuple[int, ...], group: int | N
 
 def _readable(array: Array) -> Array:
     """An array in a type that the native side reads."""
-    return array if array.dtype.name in _STORAGES[:3] and array.flags.aligned else array.astype(np.float32)
+    return array if array.dtype.name in _STORAGES[:3] else array.astype(np.float32)
