@@ -266,6 +266,20 @@ def test_cut_off_in_the_middle(encode, tone, tmp_path, caplog, format, codec, op
     assert "of the 5." in caplog.text
 
 
+@pytest.mark.parametrize("codec", ["libopus", "flac"])
+def test_an_ogg_without_its_end(encode, tone, tmp_path, caplog, codec):
+    sound = encode(tone, 48_000, "ogg", codec)
+    with caplog.at_level(logging.WARNING, "tallow"):
+        whole = samples_of(sound)
+        assert not caplog.records
+        path = tmp_path / "cut.ogg"
+        path.write_bytes(sound[: len(sound) * 6 // 10])
+        part = samples_of(path)
+    assert 0.4 < len(part) / len(whole) < 0.7
+    assert "cut.ogg: decoded" in caplog.text
+    assert "the end is missing" in caplog.text
+
+
 def test_damage_in_the_middle_is_left_out(encode, tone, tmp_path, caplog):
     sound = bytearray(encode(tone, 44_100, "ogg", "flac"))
     middle = len(sound) // 2

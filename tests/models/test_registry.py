@@ -151,6 +151,20 @@ def test_a_config_whose_sizes_do_not_fit(hugging_face):
         tl.load(hugging_face, device="cpu")
 
 
+def test_a_config_far_larger_than_the_weights(hugging_face):
+    change_config(hugging_face, encoder_ffn_dim=10**15)
+    with pytest.raises(WeightsError, match=r"far larger than its weights"):
+        tl.load(hugging_face, device="cpu")
+
+
+@pytest.mark.parametrize(("size", "message"), [("32", "is no number"), (None, "is no number"), (16, "wants shape")])
+def test_errors_of_a_config_name_its_place(hugging_face, size, message):
+    change_config(hugging_face, d_model=size)
+    with pytest.raises(WeightsError, match=message) as caught:
+        tl.load(hugging_face, device="cpu")
+    assert str(hugging_face) in str(caught.value)
+
+
 def test_a_config_with_more_layers_than_the_weights(hugging_face):
     change_config(hugging_face, encoder_layers=3)
     with pytest.raises(WeightsError, match=r"no tensor 'model\.encoder\.layers\.2\.fc1\.weight'"):

@@ -266,3 +266,14 @@ def test_slices_of_blocks(monkeypatch):
         np.testing.assert_array_equal(part.dequantize().numpy(), whole[:, 64 // world : 128 // world])
     part = VarBuilder(source, rank=2, world=3).weight((6, 64), "a", split="out")
     np.testing.assert_array_equal(part.dequantize().numpy(), whole[4:])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.bool_, np.complex64])
+def test_numbers_that_are_no_weights(tmp_path, dtype):
+    save_safetensors({"a": np.ones((2, 3), dtype)}, tmp_path / "x.safetensors")
+    vb = VarBuilder.from_safetensors(tmp_path / "x.safetensors")
+    for ask in (vb.get, vb.weight):
+        with pytest.raises(
+            WeightsError, match=f"'a': the model wants floating-point numbers, the file has {np.dtype(dtype)}"
+        ):
+            ask((2, 3), "a")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Formats whose header states the length. In others it is a guess from the bit rate, no ground for a warning.
 _STATED_LENGTH = ("w64", "aiff", "flac", "mov", "matroska", "caf", "asf", "avi")
 _READ_SIZE = 256 * 1024
+_OGG_PAGE = 65_307  # bytes, at most
 
 
 class AudioFile:
@@ -50,6 +51,7 @@ class AudioFile:
         self.rate = int(self._stream.codec_context.sample_rate)
         self.duration = self._duration()
         self._stated = self._stated_seconds()
+        self._unended = self._container.format.name == "ogg" and self._reader.lacks_end_of_ogg()
 
     def blocks(self, rate: int) -> Generator[Samples, None, None]:
         """Decode: the mean of the channels at ``rate``, in blocks of one second. Closes the file at the end.
@@ -153,6 +155,8 @@ class AudioFile:
                 "%s: decoded %.1f seconds of the %.1f that the file declares; it seems to be cut off",
                 self.name, seconds, self._stated,
             )  # fmt: skip
+        elif self._unended:
+            logger.warning("%s: decoded %.1f seconds; the end is missing, it seems to be cut off", self.name, seconds)
         elif damage:
             logger.warning(
                 "%s: decoded %.1f seconds; %d damaged place%s left out (%s)",
@@ -218,3 +222,14 @@ class _Bounded:
             raise MediaError("the file object must be binary: read(size) has to return at most size bytes")
         self.head = self.head or bytes(data)
         return bytes(data)
+
+    def lacks_end_of_ogg(self) -> bool:
+        """Whether the last page of an Ogg file, which states no length, is not marked as the end of its stream."""
+        if not hasattr(self, "seek"):
+            return False
+        place = self.tell()
+        self.seek(max(0, self.seek(0, os.SEEK_END) - _OGG_PAGE))
+        tail = self._file.read(_OGG_PAGE)
+        self.seek(place)
+        page = tail[tail.rfind(b"OggS") :]
+        return len(page) > 5 and not page[5] & 4  # RFC 3533, section 6

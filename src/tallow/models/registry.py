@@ -32,6 +32,8 @@ ARCHITECTURES: dict[str, tuple[str, str]] = {
 
 PathLike = str | os.PathLike[str]
 
+_MOST_GROWTH = 32  # times that weights can grow on the way in: from one bit to float32
+
 
 def load(
     name_or_path: PathLike,
@@ -92,8 +94,13 @@ def _load(path: str, device: Device, dtype: DType | None, quantize: str | None) 
     checkpoint = open_checkpoint(path)
     model_class = find_class(checkpoint.architecture)
     vb = VarBuilder(checkpoint.source, device=device, dtype=dtype, quantize=quantize)
-    _check_memory(checkpoint, device, dtype, quantize)
-    model = model_class.from_checkpoint(checkpoint, vb)
+    try:
+        _check_memory(checkpoint, device, dtype, quantize)
+        model = model_class.from_checkpoint(checkpoint, vb)
+    except WeightsError as error:
+        if checkpoint.folder in str(error):
+            raise
+        raise WeightsError(f"{checkpoint.folder}: {error}") from None  # what a config says is told without its place
     _check_unused(checkpoint, vb)
     return model
 
@@ -104,6 +111,9 @@ def _check_memory(checkpoint: Checkpoint, device: Device, dtype: DType | None, q
         return
     need = memory.estimate_checkpoint(checkpoint, dtype, quantize=quantize, context=memory.LOAD_CONTEXT)
     if need.total > free:
+        infos = filter(None, map(checkpoint.source.info, checkpoint.source.names()))
+        if need.weights > _MOST_GROWTH * sum(info.nbytes for info in infos):
+            raise WeightsError("by its config the model is far larger than its weights; do they belong together?")
         hint = "" if quantize else "; quantize='int8' needs less"
         raise OutOfMemoryError(
             f"{checkpoint.folder}: needs about {need.total / 1e6:,.0f} MB ({need.weights / 1e6:,.0f} MB of weights), "

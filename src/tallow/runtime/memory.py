@@ -196,8 +196,10 @@ def _sizes(config: Any) -> Sizes:
         raise WeightsError(f"no table of sizes for a model of type {family!r}; there is {', '.join(sorted(FAMILIES))}")
     try:
         return FAMILIES[family](values)
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"config of a {family}: a size is missing or no number: {error}") from None
+    except KeyError as error:
+        raise WeightsError(f"config.json of a {family} lacks {error}") from None
+    except TypeError as error:
+        raise WeightsError(f"config.json of a {family}: a size is no number: {error}") from None
 
 
 def _stored_itemsize(checkpoint: Checkpoint) -> float:

@@ -260,6 +260,10 @@ class VarBuilder:
                     "do config and weights belong together?"
                 )
             array = self.source.read(full)
+            if isinstance(array, np.ndarray) and array.dtype.kind in "iubc":
+                raise WeightsError(
+                    f"{self.source.where}: {full!r}: the model wants floating-point numbers, the file has {array.dtype}"
+                )
         self._used.add(full)
         return full, self._slice(array, full, split)
 
