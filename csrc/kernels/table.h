@@ -20,6 +20,11 @@ struct Kernels {
                              std::int64_t end);
     void (*attend)(const AttentionArgs& args, const QueryTile& tile, void* scratch);
     std::int64_t (*attention_scratch)(const KeyValues& kv, std::int64_t rows);  // bytes for a tile of so many rows
+
+    // Limits of the machine; both give a result that means nothing.
+    float (*multiply_add_loop)(std::int64_t steps);
+    std::int64_t multiply_adds_in_step;
+    float (*read_loop)(const float* data, std::int64_t n);
 };
 
 // Each family fills in its part of the table; one such function exists for every level that the family is built for.
@@ -30,12 +35,14 @@ struct Kernels {
     void add_packing_kernels(Kernels& table);       \
     void add_attention_kernels(Kernels& table);     \
     void add_key_values_kernels(Kernels& table);    \
+    void add_measure_kernels(Kernels& table);       \
     inline void add_kernels(Kernels& table) {       \
         add_norm_kernels(table);                    \
         add_linear_kernels(table);                  \
         add_packing_kernels(table);                 \
         add_attention_kernels(table);               \
         add_key_values_kernels(table);              \
+        add_measure_kernels(table);                 \
     }                                               \
     }
 TALLOW_DECLARE_LEVEL(sse42)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 
 #include "core/thread_pool.h"
 
@@ -19,6 +21,14 @@ void next_positions(const PositionsArgs& args) {
         const std::int64_t first = args.lengths[row] + (args.counts ? args.counts[row] : args.n) - args.n;
         for (std::int64_t i = 0; i < args.n; ++i) args.out[row * args.n + i] = std::max<std::int64_t>(first + i, 0);
     }
+}
+
+void gather_rows(const GatherArgs& args) {
+    for (std::int64_t i = 0; i < args.count; ++i)
+        if (args.ids[i] < 0 || args.ids[i] >= args.rows)
+            throw std::out_of_range("row " + std::to_string(args.ids[i]) + " of " + std::to_string(args.rows));
+    for (std::int64_t i = 0; i < args.count; ++i)
+        std::copy_n(args.table + args.ids[i] * args.row_stride, args.width, args.out + i * args.width);
 }
 
 void rotary_angles(const AnglesArgs& args) {

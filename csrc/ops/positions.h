@@ -1,4 +1,4 @@
-// Where new tokens stand, and by which angles rotary embeddings turn what stands there.
+// Where new tokens stand, what a table has for them, and by which angles rotary embeddings turn what stands there.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,17 @@ struct PositionsArgs {
 
 // The n positions behind those held; 0 for what fills a row up in front.
 void next_positions(const PositionsArgs& args);
+
+struct GatherArgs {
+    float* out;  // (count, width)
+    const float* table;
+    std::int64_t rows, row_stride;  // of the table, in floats
+    const std::int64_t* ids;
+    std::int64_t count, width;
+};
+
+// The rows of a table by index; throws std::out_of_range for an index outside it.
+void gather_rows(const GatherArgs& args);
 
 struct AnglesArgs {
     float *cos, *sin;  // (count, pairs)

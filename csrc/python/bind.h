@@ -4,6 +4,7 @@
 
 namespace tallow {
 
+void bind_arithmetic(nanobind::module_& m);
 void bind_conv(nanobind::module_& m);
 void bind_linear(nanobind::module_& m);
 void bind_attention(nanobind::module_& m);

@@ -31,6 +31,15 @@ void bind_positions(nb::module_& m) {
         perform([args] { next_positions(args); });
     }, nb::arg("out"), nb::arg("lengths"), nb::arg("counts").none());
 
+    m.def("gather_rows", [](const Array& out, const Array& table, const Array& ids) {
+        const std::int64_t width = table.ndim == 2 ? table.shape[1] : -1;
+        require(table.rows_contiguous() && table.strides[0] % 4 == 0 && out.contiguous() && ids.contiguous() &&
+                out.size() == ids.size() * width);
+        const GatherArgs args{out.as<float>(DType::f32, "out"), table.as<const float>(DType::f32, "table"), table.shape[0],
+                              table.strides[0] / 4, ids.as<const std::int64_t>(DType::i64, "ids"), ids.size(), width};
+        perform([args] { gather_rows(args); });
+    });
+
     m.def("rotary_angles", [](const Array& cos, const Array& sin, const Array& positions, const Array& frequencies, float factor) {
         const std::int64_t count = positions.size(), pairs = frequencies.size();
         require(cos.contiguous() && sin.contiguous() && positions.contiguous() && frequencies.contiguous() &&

@@ -8,6 +8,7 @@
 #include "core/buffers.h"
 #include "core/kernels.h"
 #include "core/thread_pool.h"
+#include "ops/measure.h"
 #include "python/array.h"
 #include "python/bind.h"
 
@@ -70,8 +71,11 @@ NB_MODULE(_cpu, m) {
     m.def("get_num_threads", [] { return ThreadPool::instance().threads(); });
     m.def("set_num_threads", [](int count) { ThreadPool::instance().set_threads(count); });
     m.def("release_buffers", &release_buffers);
+    m.def("measure_multiply_add", &measure_multiply_add, nb::call_guard<nb::gil_scoped_release>());
+    m.def("measure_read", &measure_read, nb::call_guard<nb::gil_scoped_release>());
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots<Buffer>)).def(nb::init<std::size_t>());
     nb::class_<Reserve>(m, "Reserve", nb::type_slots(buffer_slots<Reserve>)).def(nb::init<std::size_t>());
+    bind_arithmetic(m);
     bind_conv(m);
     bind_linear(m);
     bind_attention(m);

@@ -136,7 +136,11 @@ class KVCache:
             keys, values = aside[source] if source in aside else self._row(source)
             self.keys.storage[target, :, : keys.shape[1]] = keys
             self.values.storage[target, :, : values.shape[1]] = values
-        self.lengths = Tensor(self.lengths.storage[np.asarray(rows, np.int64)])
+        lengths = self.lengths.storage[np.asarray(rows, np.int64)]
+        if len(rows) == self.batch:  # the same array: recordings read it
+            self.lengths.storage[...] = lengths
+        else:
+            self.lengths = Tensor(lengths)
 
     def first(self, rows: int) -> KVCache:
         """The first rows alone, as a cache over the same memory: what is appended there is appended here.

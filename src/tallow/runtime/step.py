@@ -3,25 +3,65 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tallow.errors import CaptureError
+from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
-from tallow.runtime.kv_cache import DecoderCache
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
     from tallow.models.language_model import LanguageModel
+    from tallow.runtime.kv_cache import DecoderCache
 
 logger = logging.getLogger("tallow")
 Array = np.ndarray[Any, Any]
 
 
+class RecordedStep:
+    """A step that reads one token a row: recorded when it is first taken, then replayed.
+
+    It is recorded anew when the caches have other rows, and not at all where an operation cannot be.
+
+    Args:
+        function: ids (rows, 1) -> what follows; appends to the caches.
+        caches: of all layers.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], caches: Sequence[KVCache]) -> None:
+        self._function = function
+        self._caches = caches
+        self._ids = Tensor(np.zeros((0, 1), np.int64))
+        self._recording: Recording[Tensor] | None = None
+        self._lengths: Tensor | None = None  # that the recording reads; a cache whose rows are fewer has others
+        self._recordable = True
+
+    def __call__(self, ids: Sequence[int]) -> Tensor:
+        """What the function gives for a token of each row; overwritten by the next step."""
+        if self._recording is not None and self._lengths is self._caches[0].lengths:
+            self._ids.storage[:, 0] = ids
+            return self._recording.replay()
+        self._ids = Tensor(np.array(ids)[:, None])
+        if not self._recordable:
+            return self._function(self._ids)
+        held = [cache.lengths.storage.copy() for cache in self._caches]
+        try:
+            self._recording = Recording(lambda: self._function(self._ids))
+        except CaptureError as error:
+            logger.debug("decoding goes on without a recording: %s", error)
+            self._recordable = False
+            for cache, lengths in zip(self._caches, held, strict=True):
+                cache.lengths.storage[...] = lengths
+            return self._function(self._ids)
+        self._lengths = self._caches[0].lengths
+        return self._recording.result
+
+
 class DecodeStep:
-    """The step of a model on a cache. Steps of one token a row are recorded the first time, and then replayed.
+    """The step of a language model: a token of each row, or a few where the next ones were guessed.
 
     Args:
         model: whose step it is.
@@ -31,10 +71,7 @@ class DecodeStep:
     def __init__(self, model: LanguageModel, cache: DecoderCache) -> None:
         self._model = model
         self._cache = cache
-        self._ids = Tensor(np.zeros((0, 1), np.int64))
-        self._recording: Recording[Tensor] | None = None
-        self._lengths: Any = None  # that the recording reads: another array after rows were exchanged
-        self._recordable = True
+        self._single = RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)), cache.layers)
 
     def __call__(self, ids: Sequence[int], guesses: Sequence[Sequence[int]]) -> list[Sequence[Array]]:
         """Read each row's last token with the guesses behind it.
@@ -57,22 +94,3 @@ class DecodeStep:
         counts = [len(row) for row in rows]
         hidden = self._model.hidden(Tensor(padded), self._cache, None if min(counts) == width else counts)
         return self._model.logits(hidden)
-
-    def _single(self, ids: Sequence[int]) -> Tensor:
-        """One token a row: (rows, 1, vocab)."""
-        if self._recording is not None and self._lengths is self._cache.lengths:
-            self._ids.storage[:, 0] = ids
-            return self._recording.replay()
-        self._ids = Tensor(np.array(ids)[:, None])
-        if self._recordable:
-            held = self._cache.lengths.copy()
-            try:
-                self._recording = Recording(lambda: self._model.logits(self._model.hidden(self._ids, self._cache)))
-                self._lengths = self._cache.lengths
-                return self._recording.result
-            except CaptureError as error:
-                logger.debug("decoding goes on step by step: %s", error)
-                self._recordable = False
-                for layer in self._cache.layers:
-                    layer.lengths.storage[...] = held
-        return self._model.logits(self._model.hidden(self._ids, self._cache))

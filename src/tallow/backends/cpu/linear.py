@@ -9,7 +9,7 @@ import numpy as np
 from tallow import _cpu
 from tallow.backends.cpu.memory import contiguous, empty, matrix
 from tallow.backends.cpu.packing import PackedMatrix
-from tallow.errors import TallowError
+from tallow.errors import BoundsError, TallowError
 from tallow.ops.dispatch import kernel
 from tallow.ops.linear import check_linear
 from tallow.tensor import Tensor
@@ -67,6 +67,16 @@ def linear(
 @kernel("embedding", "cpu")
 def embedding(ids: Tensor, weight: Weight | Tensor) -> Any:
     """See ``ops.embedding``."""
-    if type(weight) is not Weight or ids.storage.dtype.kind not in "iu":
+    if ids.storage.dtype.kind not in "iu":
         return NotImplemented
-    return weight.rows(ids)
+    if isinstance(weight, Weight):
+        return weight.rows(ids)
+    table = weight.storage
+    if table.ndim != 2 or table.dtype != _FLOAT32 or table.strides[1] != 4 or not table.flags.aligned:
+        return NotImplemented
+    out = empty((*ids.shape, table.shape[1]))
+    try:
+        _cpu.gather_rows(out, table, contiguous(ids.storage, np.int64))
+    except IndexError as error:
+        raise BoundsError(f"embedding: {error} in a table of {table.shape[0]} rows") from None
+    return Tensor(out)

@@ -209,8 +209,8 @@ class Decoder(Module):
         self, ids: Tensor, text: list[KVCache], sound: list[KVCache], watch: Callable[[int, Tensor], None] | None = None
     ) -> Tensor:
         """ids (rows, n), the latest of a text whose earlier part the caches hold -> (rows, n, dim)."""
-        start, n = text[0].length, ids.shape[1]
-        x = self.tokens(ids) + self.positions.narrow(0, start, n)
+        positions = ops.next_positions(text[0].lengths, ids.shape[1])
+        x = self.tokens(ids) + ops.embedding(positions, self.positions)
         for i, (layer, written, heard) in enumerate(zip(self.layers, text, sound, strict=True)):
             x = layer(x, written, heard, None if watch is None else functools.partial(watch, i))
         return self.norm(x)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tallow.ops import KVCache
+from tallow.runtime.step import RecordedStep
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class DecoderSession:
     def start(self, prompt: Sequence[int], positions: Sequence[int]) -> Array:
         """Read the prompt as one row. Returns the logits at some of its positions, (positions, vocabulary) float32."""
         self._text = self._decoder.new_caches(self._rows)
+        self._step = RecordedStep(self._follow, self._text)
         hidden = self._read([prompt])  # (1, n, dim)
         wanted = Tensor(np.array(positions)).to(hidden.device)
         logits: Array = self._decoder.logits(hidden.take(wanted, axis=1)).numpy()[0]
@@ -42,8 +44,12 @@ class DecoderSession:
 
     def step(self, ids: Sequence[int]) -> Array:
         """Read one more token in each row. Returns the logits that follow, (rows, vocabulary) float32, to change."""
-        logits: Array = self._decoder.logits(self._read([[id] for id in ids])).numpy()[:, 0]
+        logits: Array = self._step(ids).numpy()[:, 0]
         return logits
+
+    def _follow(self, ids: Tensor) -> Tensor:
+        """ids (rows, 1) -> logits (rows, 1, vocabulary)."""
+        return self._decoder.logits(self._decoder(ids.to(self._decoder.positions.device), self._text, self._sound))
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; a row may come more than once, or no more."""
