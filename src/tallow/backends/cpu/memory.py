@@ -12,8 +12,6 @@ from tallow.errors import CaptureError, OutOfMemoryError
 
 # Below this size NumPy's own allocation is quicker, and its pages are already there.
 _SMALL = 1 << 16
-# Above this size memory isn't kept for reuse (csrc/core/buffers.cpp).
-_LARGE = 1 << 26
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, Any]:
@@ -60,8 +58,6 @@ def reserve(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, 
     """
     storage = np.dtype(dtype)
     nbytes = math.prod(shape) * storage.itemsize
-    if nbytes <= _LARGE:  # pages that are already there spare the next window the faults
-        return empty(shape, storage)
     try:
         return np.ndarray(shape, storage, buffer=_cpu.Reserve(nbytes))
     except MemoryError:

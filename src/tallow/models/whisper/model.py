@@ -86,7 +86,7 @@ class CrossAttention(Module):
         """Keys and values of the encoder's output (1, m, dim), made once for a window."""
         b, m, dim = sound.shape
         k, v = self.kv(sound).reshape(b, m, 2, self.num_heads, -1).unstack(axis=2)
-        cache = KVCache(b, self.num_heads, dim // self.num_heads, m, device=sound.device)
+        cache = KVCache(b, self.num_heads, dim // self.num_heads, m, device=sound.device, filled=True)
         cache.append(k, v)
         return cache
 
