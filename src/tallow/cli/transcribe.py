@@ -188,14 +188,16 @@ def _jobs(files: list[str], folder: str | None, format: str, parser: argparse.Ar
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, found {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {text!r}")
+    return int(text)
 
 
 def _temperatures(text: str) -> tuple[float, ...]:
-    values = tuple(float(part) for part in text.split(","))
-    if not all(0 <= value < float("inf") for value in values):
-        raise argparse.ArgumentTypeError(f"must be numbers from 0 up, found {text}")
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0 <= value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError(f"expected numbers from 0 up, such as 0 or 0,0.4,0.8; found {text!r}")
     return values

@@ -10,14 +10,13 @@ mean ``value / scale``.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from tallow.errors import WeightsError
+from tallow.weights.cursor import Cursor
 from tallow.weights.quantize import Int8Matrix
 from tallow.weights.source import MAX_AXES, Array, MappedFile, TensorInfo, byte_count
 
@@ -142,38 +141,12 @@ class CTranslate2File:
         self.file.release(self._offsets[name], self._tensors[name].nbytes)
 
 
-class _Cursor:
-    """Reads numbers and strings one after the other, and never past the end."""
-
-    def __init__(self, file: MappedFile) -> None:
-        self.file = file
-        self.position = 0
-
-    def skip(self, nbytes: int, what: str) -> int:
-        """Pass over bytes; where they begin."""
-        begin = self.position
-        if nbytes > self.file.size - begin:
-            raise WeightsError(
-                f"{self.file.path}: cut off: {what} needs {nbytes:,} bytes at {begin:,}, "
-                f"the file has {self.file.size:,}"
-            )
-        self.position = begin + nbytes
-        return begin
-
-    def number(self, form: str, what: str) -> int:
-        """An unsigned number of struct's format ``form``."""
-        form = "<" + form
-        value: tuple[Any, ...] = struct.unpack_from(form, self.file.map, self.skip(struct.calcsize(form), what))
-        return int(value[0])
+class _Cursor(Cursor):
+    """Reads a header of CTranslate2's."""
 
     def count(self, what: str, least: int) -> int:
         """How many ``what`` follow, each of at least so many bytes."""
-        count = self.number("I", f"the number of {what}")
-        if count * least > self.file.size - self.position:
-            raise WeightsError(
-                f"{self.file.path}: {count:,} {what} cannot lie in the {self.file.size - self.position:,} bytes left"
-            )
-        return count
+        return self.counted("I", what, least)
 
     def string(self, what: str) -> str:
         """A string of at least one character."""

@@ -19,7 +19,7 @@ from tallow.errors import WeightsError
 from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.blocks import BlockType, dequantize, type_of_id
 from tallow.weights.gguf_header import Header, read_header
-from tallow.weights.source import Array, MappedFile, TensorInfo, byte_count
+from tallow.weights.source import Array, JoinedFiles, MappedFile, TensorInfo, byte_count
 
 _MAX_AXES = 4  # ggml's own limit
 _MAX_NAME = 1024
@@ -138,7 +138,7 @@ class GGUFFile:
         return self._offsets[name] if self._tensors[name].nbytes else 0
 
 
-class SplitGGUF:
+class SplitGGUF(JoinedFiles[GGUFFile]):
     """The files that a large model was split into, ``NAME-00001-of-00003.gguf`` and on. A source of weights.
 
     Args:
@@ -146,35 +146,12 @@ class SplitGGUF:
     """
 
     def __init__(self, files: list[GGUFFile]) -> None:
-        self.where = files[0].where
+        super().__init__(files, files[0].where)
         self.metadata = files[0].metadata
-        self._home: dict[str, GGUFFile] = {}
-        for file in files:
-            for name in file.names():
-                other = self._home.setdefault(name, file)
-                if other is not file:
-                    raise WeightsError(f"{file.where}: tensor {name!r} is also in {other.where}")
-
-    def names(self) -> Iterable[str]:
-        """Every tensor's name, file by file."""
-        return self._home.keys()
-
-    def info(self, name: str) -> TensorInfo | None:
-        """Shape and dtype of a tensor, or None if there is none of that name."""
-        file = self._home.get(name)
-        return file.info(name) if file else None
 
     def kind(self, name: str) -> BlockType:
         """The type of a tensor's data."""
         return self._home[name].kind(name)
-
-    def read(self, name: str) -> Array | BlockMatrix:
-        """A tensor, as ``GGUFFile.read`` gives it."""
-        return self._home[name].read(name)
-
-    def release(self, name: str) -> None:
-        """Give a tensor's pages back to the system."""
-        self._home[name].release(name)
 
 
 def open_gguf(path: str | os.PathLike[str]) -> GGUFFile | SplitGGUF:

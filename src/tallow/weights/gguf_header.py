@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from tallow.errors import WeightsError
+from tallow.weights.cursor import Cursor
 from tallow.weights.source import MappedFile
 
 _MAX_KEY = 65_535  # the format's own limit
@@ -64,37 +65,12 @@ class StringArray(Sequence[str]):
             raise WeightsError(f"{self._where}: holds a string that is not UTF-8") from None
 
 
-class Header:
-    """Reads numbers, strings and values one after the other, and never past the end."""
-
-    def __init__(self, file: MappedFile) -> None:
-        self.file = file
-        self.position = 0
-
-    def skip(self, nbytes: int, what: str) -> int:
-        """Pass over bytes; where they begin."""
-        begin = self.position
-        if nbytes > self.file.size - begin:
-            raise WeightsError(
-                f"{self.file.path}: cut off: {what} needs {nbytes:,} bytes at {begin:,}, "
-                f"the file has {self.file.size:,}"
-            )
-        self.position = begin + nbytes
-        return begin
-
-    def number(self, form: str, what: str) -> Any:
-        """A number of struct's format ``form``."""
-        form = "<" + form
-        return struct.unpack_from(form, self.file.map, self.skip(struct.calcsize(form), what))[0]
+class Header(Cursor):
+    """Reads a header's strings and values too."""
 
     def count(self, what: str, least: int) -> int:
         """How many of something follow, each of which takes at least ``least`` bytes."""
-        count: int = self.number("Q", f"the count of {what}")
-        if count * least > self.file.size - self.position:
-            raise WeightsError(
-                f"{self.file.path}: says it has {count:,} {what}, which its {self.file.size:,} bytes cannot hold"
-            )
-        return count
+        return self.counted("Q", what, least)
 
     def text(self, what: str, limit: int | None = None) -> str:
         """A string; ``limit`` bounds its bytes."""

@@ -21,6 +21,7 @@ from tallow.tensor import Tensor
 from tallow.weights.source import (
     MAX_AXES,
     Array,
+    JoinedFiles,
     MappedFile,
     TensorInfo,
     byte_count,
@@ -85,45 +86,9 @@ class SafetensorsFile:
         self.file.release(self._start + self._offsets[name], self._tensors[name].nbytes)
 
 
-class ShardedSafetensors:
-    """Several files that together hold one set of weights. A source of weights.
-
-    Args:
-        paths: the files. No name may occur in two of them.
-        where: what error messages name.
-    """
-
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], where: str) -> None:
-        self.where = where
-        self.files = [SafetensorsFile(path) for path in paths]
-        self._home: dict[str, SafetensorsFile] = {}
-        for file in self.files:
-            for name in file.names():
-                other = self._home.setdefault(name, file)
-                if other is not file:
-                    raise WeightsError(f"{file.where}: tensor {name!r} is also in {other.where}")
-
-    def names(self) -> Iterable[str]:
-        """Every tensor's name, file by file."""
-        return self._home.keys()
-
-    def info(self, name: str) -> TensorInfo | None:
-        """Shape and dtype of a tensor, or None if there is none of that name."""
-        file = self._home.get(name)
-        return file.info(name) if file else None
-
-    def read(self, name: str) -> Array:
-        """A tensor as a read-only view of its mapped file."""
-        return self._home[name].read(name)
-
-    def release(self, name: str) -> None:
-        """Give a tensor's pages back to the system."""
-        self._home[name].release(name)
-
-
 def open_safetensors(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> SafetensorsFile | ShardedSafetensors:
+) -> SafetensorsFile | JoinedFiles[SafetensorsFile]:
     """Open weights in safetensors form.
 
     Args:
@@ -137,7 +102,8 @@ def open_safetensors(
     if not isinstance(paths, (str, os.PathLike)):
         if not paths:
             raise ModelNotFoundError("an empty list of safetensors files")
-        return SafetensorsFile(paths[0]) if len(paths) == 1 else ShardedSafetensors(paths, os.fspath(paths[0]))
+        files = [SafetensorsFile(path) for path in paths]
+        return files[0] if len(files) == 1 else JoinedFiles(files, files[0].where)
     path = os.fspath(paths)
     if os.path.isdir(path):
         path = _file_in_folder(path)
@@ -155,7 +121,7 @@ def _file_in_folder(folder: str) -> str:
     raise ModelNotFoundError(f"{folder}: expected model.safetensors or model.safetensors.index.json; {has}")
 
 
-def _open_index(path: str) -> ShardedSafetensors:
+def _open_index(path: str) -> JoinedFiles[SafetensorsFile]:
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise WeightsError(f"{path}: expected an object 'weight_map' of tensor names and file names")
@@ -164,7 +130,8 @@ def _open_index(path: str) -> ShardedSafetensors:
         # Only lexically: in the hub's cache the files themselves are links that lead out of the folder.
         if not isinstance(file, str) or not file.endswith(".safetensors") or set(file) & set("/\\:\0"):
             raise WeightsError(f"{path}: tensor {name!r} lies in {file!r}, which is not a file of this folder")
-    source = ShardedSafetensors([os.path.join(folder, file) for file in sorted(set(weight_map.values()))], path)
+    files = sorted(set(weight_map.values()))
+    source = JoinedFiles([SafetensorsFile(os.path.join(folder, file)) for file in files], path)
     for name, file in weight_map.items():
         home = source._home.get(name)
         if home is None or os.path.basename(home.where) != file:

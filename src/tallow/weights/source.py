@@ -7,7 +7,7 @@ import mmap
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -63,6 +63,45 @@ class Source(Protocol):
     def release(self, name: str) -> None:
         """Say that the tensor's pages are not needed again soon. Reading it again is allowed."""
         ...
+
+
+S = TypeVar("S", bound=Source)
+
+
+class JoinedFiles(Generic[S]):
+    """Several files that together hold one set of weights. A source of weights.
+
+    Args:
+        files: themselves sources. No name may occur in two of them.
+        where: what error messages name.
+    """
+
+    def __init__(self, files: Sequence[S], where: str) -> None:
+        self.where = where
+        self.files = files
+        self._home: dict[str, S] = {}
+        for file in files:
+            for name in file.names():
+                other = self._home.setdefault(name, file)
+                if other is not file:
+                    raise WeightsError(f"{file.where}: tensor {name!r} is also in {other.where}")
+
+    def names(self) -> Iterable[str]:
+        """Every tensor's name, file by file."""
+        return self._home.keys()
+
+    def info(self, name: str) -> TensorInfo | None:
+        """Shape and dtype of a tensor, or None if there is none of that name."""
+        file = self._home.get(name)
+        return file.info(name) if file else None
+
+    def read(self, name: str) -> Stored:
+        """A tensor, as its file gives it."""
+        return self._home[name].read(name)
+
+    def release(self, name: str) -> None:
+        """Give a tensor's pages back to the system."""
+        self._home[name].release(name)
 
 
 class MappedFile:
