@@ -1,8 +1,10 @@
 """Whisper from a checkpoint folder to a transcript, with random weights: everything but the sense of the words."""
 
+import gc
 import json
 import shutil
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -246,3 +248,21 @@ def test_the_tree_of_modules(model):
     for part in ("Encoder", "Decoder", "CrossAttention", "FusedLinear"):
         assert part in text
     assert model.parameter_count() > 100_000
+
+
+def test_a_window_leaves_no_memory_behind(model):
+    """A cycle of references would keep each window's keys and values until the collector comes."""
+    config = model.config
+    sound = model.encode(np.zeros((config.num_mel_bins, 2 * config.max_source_positions), np.float32))
+    session = model.session(sound)
+    session.start([1, 2], [0])
+    for id in (3, 4, 5):
+        session.step([id])
+    arrays = [weakref.ref(cache.keys.storage) for cache in (*sound, *session._text)]
+    gc.collect()
+    gc.disable()
+    try:
+        del session, sound
+        assert [array() for array in arrays] == [None] * len(arrays)
+    finally:
+        gc.enable()

@@ -47,9 +47,10 @@ class RecordedStep:
         self._ids = Tensor(np.array(ids)[:, None])
         if not self._recordable:
             return self._function(self._ids)
+        function, read = self._function, self._ids  # without self: a cycle would keep the caches' memory
         held = [cache.lengths.storage.copy() for cache in self._caches]
         try:
-            self._recording = Recording(lambda: self._function(self._ids))
+            self._recording = Recording(lambda: function(read))
         except CaptureError as error:
             logger.debug("decoding goes on without a recording: %s", error)
             self._recordable = False

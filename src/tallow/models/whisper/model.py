@@ -184,7 +184,7 @@ class Encoder(Module):
     def __call__(self, mel: Tensor) -> Tensor:
         """(b, mels, 2 · positions) -> (b, positions, dim)."""
         x = self.conv2(self.conv1(mel, activation="gelu"), activation="gelu")  # (b, dim, positions)
-        x = x.transpose(1, 2) + self.positions
+        x = x.transpose(1, 2) + self.positions.unsqueeze(0)
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)

@@ -35,8 +35,9 @@ class DecoderSession:
 
     def start(self, prompt: Sequence[int], positions: Sequence[int]) -> Array:
         """Read the prompt as one row. Returns the logits at some of its positions, (positions, vocabulary) float32."""
-        self._text = self._decoder.new_caches(self._rows)
-        self._step = RecordedStep(self._follow, self._text)
+        decoder, sound = self._decoder, self._sound
+        self._text = text = decoder.new_caches(self._rows)
+        self._step = RecordedStep(lambda ids: decoder.logits(decoder(ids, text, sound)), text)
         hidden = self._read([prompt])  # (1, n, dim)
         wanted = Tensor(np.array(positions)).to(hidden.device)
         logits: Array = self._decoder.logits(hidden.take(wanted, axis=1)).numpy()[0]
@@ -46,10 +47,6 @@ class DecoderSession:
         """Read one more token in each row. Returns the logits that follow, (rows, vocabulary) float32, to change."""
         logits: Array = self._step(ids).numpy()[:, 0]
         return logits
-
-    def _follow(self, ids: Tensor) -> Tensor:
-        """ids (rows, 1) -> logits (rows, 1, vocabulary)."""
-        return self._decoder.logits(self._decoder(ids.to(self._decoder.positions.device), self._text, self._sound))
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; a row may come more than once, or no more."""
