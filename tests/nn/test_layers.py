@@ -117,3 +117,14 @@ def test_rotary_embedding_refuses_odd_sizes_and_positions_beyond_its_table():
 )
 def test_layers_print_their_sizes(layer, text):
     assert repr(layer(VarBuilder.random(seed=0))) == text
+
+
+def test_batch_norm_is_by_the_statistics_of_training(saved):
+    weight, bias, mean, variance = normal(5), normal(5, seed=1), normal(5, seed=2), normal(5, seed=3) ** 2
+    layer = nn.BatchNorm(5, saved(weight=weight, bias=bias, running_mean=mean, running_var=variance))
+    x = normal(2, 5, 3, 4, seed=4)
+    spread = np.sqrt(variance.astype(np.float64) + 1e-5)
+    scale, shift = (weight / spread)[:, None, None], (bias - mean * weight / spread)[:, None, None]
+    assert relative_error(layer(tensor(x)), x * scale + shift) < 1e-6
+    last = layer(tensor(x.transpose(0, 2, 3, 1)), axis=-1).numpy()
+    assert np.array_equal(last.transpose(0, 3, 1, 2), layer(tensor(x)).numpy())

@@ -51,3 +51,30 @@ class RMSNorm(Module):
     def extra_repr(self) -> str:
         """Its width."""
         return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class BatchNorm(Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) by the mean and variance of training: an affine map.
+
+    Args:
+        dim: channels.
+        vb: weights ``weight``, ``bias``, ``running_mean`` and ``running_var``, each (dim,).
+        eps: added to the variance.
+    """
+
+    def __init__(self, dim: int, vb: VarBuilder, eps: float = 1e-5) -> None:
+        weight, bias, mean, variance = (
+            vb.get((dim,), name) for name in ("weight", "bias", "running_mean", "running_var")
+        )
+        self.scale = weight / (variance + eps).sqrt()
+        self.shift = bias - mean * self.scale
+
+    def __call__(self, x: Tensor, axis: int = 1) -> Tensor:
+        """(…, dim, …) -> (…, dim, …), the channels along ``axis``."""
+        shape = [1] * x.ndim
+        shape[axis] = self.scale.shape[0]
+        return x * self.scale.reshape(shape) + self.shift.reshape(shape)
+
+    def extra_repr(self) -> str:
+        """Its width."""
+        return str(self.scale.shape[0])
