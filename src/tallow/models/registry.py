@@ -28,6 +28,7 @@ ARCHITECTURES: dict[str, tuple[str, str]] = {
     "qwen2": ("tallow.models.qwen2", "Qwen2"),
     "llama": ("tallow.models.llama", "Llama"),
     "mistral": ("tallow.models.llama", "Llama"),
+    "clap": ("tallow.models.clap", "Clap"),
 }
 
 PathLike = str | os.PathLike[str]

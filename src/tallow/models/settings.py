@@ -18,24 +18,40 @@ class Settings:
     Args:
         config: what ``config.json`` says.
         family: what to call the model in messages, such as ``"Qwen3"``.
+        file: where the settings come from.
     """
 
-    def __init__(self, config: Mapping[str, Any], family: str) -> None:
+    def __init__(self, config: Mapping[str, Any], family: str, file: str = "config.json") -> None:
         self.config = config
         self.family = family
+        self.file = file
 
     def _error(self, key: str, expected: str, found: Any) -> WeightsError:
-        return WeightsError(f"config.json of a {self.family}: {key} must be {expected}, found {short(found)}")
+        return WeightsError(f"{self.file} of a {self.family}: {key} must be {expected}, found {short(found)}")
 
     def size(self, key: str, default: int | None = None) -> int:
         """A whole number of at least 1. Without a default it must be there."""
         value = self.config.get(key)
         if value is None:
             if default is None:
-                raise WeightsError(f"config.json of a {self.family} lacks {key}")
+                raise WeightsError(f"{self.file} of a {self.family} lacks {key}")
             return default
         if type(value) is not int or not 1 <= value <= MOST:
             raise self._error(key, f"from 1 to {MOST:,}", value)
+        return value
+
+    def sizes(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Whole numbers of at least 1, at least one of them."""
+        values = self.config.get(key, default)
+        if not isinstance(values, list | tuple) or not values:
+            raise self._error(key, "a list of sizes", values)
+        return tuple(Settings({key: value}, self.family, self.file).size(key) for value in values)
+
+    def index(self, key: str, default: int, count: int) -> int:
+        """A whole number from 0 to ``count`` - 1."""
+        value = self.config.get(key, default)
+        if type(value) is not int or not 0 <= value < count:
+            raise self._error(key, f"from 0 to {count - 1:,}", value)
         return value
 
     def real(self, key: str, default: float) -> float:
@@ -51,6 +67,20 @@ class Settings:
         if type(value) is not bool:
             raise self._error(key, "true or false", value)
         return value
+
+    def one_of(self, key: str, values: tuple[str, ...], default: str) -> str:
+        """One of some words."""
+        value = self.config.get(key, default)
+        if value not in values:
+            raise self._error(key, " or ".join(map(repr, values)), value)
+        return str(value)
+
+    def section(self, key: str) -> Mapping[str, Any]:
+        """An object of more settings; empty if it is not there."""
+        value = self.config.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise self._error(key, "an object", value)
+        return value or {}
 
     def expect(self, key: str, value: Any) -> None:
         """Refuse a variant that the model does not compute."""
