@@ -1,6 +1,8 @@
+import contextlib
 import gc
 import io
 import logging
+import sys
 import threading
 import time
 import wave
@@ -405,3 +407,16 @@ def test_close_runs_what_the_generator_leaves():
     items.close()
     assert left.is_set()
     assert list(items) == []
+
+
+def test_an_interruption_before_the_thread_begins(monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        Prefetch((i for i in range(3)), 1)
+    gc.collect()
+    assert complaints == []

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not interrupted:
             status = _failed(error)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN if interrupted else before)  # nothing interrupts the way out
+        # Nothing interrupts the way out, where the process ends with this call.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if interrupted or argv is None else before)
     if interrupted:
         print("tallow: interrupted", file=sys.stderr)
         return 130

@@ -80,4 +80,5 @@ def _stop(shared: _Shared[T], thread: threading.Thread) -> None:
         shared.stopped = True
         shared.ready.clear()
         shared.changed.notify_all()
-    thread.join(timeout=1.0)  # not for ever: it may be waiting for a pipe that nobody writes to
+    if thread.is_alive():  # not so when Ctrl-C came before its start
+        thread.join(timeout=1.0)  # not for ever: it may be waiting for a pipe that nobody writes to
