@@ -6,7 +6,20 @@ from hypothesis import strategies as st
 
 import tallow as tl
 from tallow.errors import DTypeError, ShapeError
-from tests.arrays import COMPLEX, FLOATS, INTEGERS, NARROW, NUMERIC, REAL, arrays, assert_same, few, pairs, storage
+from tests.arrays import (
+    COMPLEX,
+    FLOATS,
+    INTEGERS,
+    NARROW,
+    NUMERIC,
+    REAL,
+    arrays,
+    assert_close,
+    assert_same,
+    few,
+    pairs,
+    storage,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 inf, nan = float("inf"), float("nan")
@@ -47,7 +60,11 @@ UNARY = {
 def test_binary_against_the_standard(name, data):
     a, b = data.draw(pairs(BINARY[name]))
     expected = getattr(xp, name)(xp.asarray(a), xp.asarray(b))
-    assert_same(getattr(tl, name)(tl.asarray(a), tl.asarray(b)), expected)
+    found = getattr(tl, name)(tl.asarray(a), tl.asarray(b))
+    if np.asarray(expected).dtype.kind == "c":  # NumPy itself rounds otherwise for operands of other strides
+        assert_close(found, expected, rtol=1e-6 if np.asarray(expected).dtype == np.complex64 else 1e-15, atol=0)
+    else:
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize("name", UNARY)
