@@ -1,3 +1,4 @@
+import codecs
 import io
 import json
 import os
@@ -157,6 +158,7 @@ class Terminal:
             command, stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True, close_fds=True
         )
         os.close(inner)
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")  # what is read may end within a character
         self.said = ""
 
     def wait_for(self, text, seconds=60):
@@ -165,7 +167,7 @@ class Terminal:
             ready, _, _ = select.select([self.end], [], [], max(0, end - time.monotonic()))
             assert ready, f"waited for {text!r}, saw {self.said!r}"
             try:
-                self.said += os.read(self.end, 1000).decode(errors="replace")
+                self.read()
             except OSError:  # the program has ended and closed its side
                 pytest.fail(f"waited for {text!r}, the program ended with {self.process.wait(20)} after {self.said!r}")
         before, _, self.said = self.said.partition(text)
@@ -173,7 +175,10 @@ class Terminal:
 
     def wait_for_more(self):
         while not self.said:
-            self.said += os.read(self.end, 1000).decode(errors="replace")
+            self.read()
+
+    def read(self):
+        self.said += self.decoder.decode(os.read(self.end, 1000))
 
     def type(self, text):
         os.write(self.end, text.encode())
