@@ -28,11 +28,12 @@ Level chosen_level() {
 }
 
 // Fills a table from the vector unit's level `base`, the multiplication of bytes that `bytes` has, and that of groups of
-// bytes that `groups` has.
+// bytes, GGUF's blocks among them, that `groups` has.
 #define TALLOW_FILL(base, bytes, groups) \
     base::add_kernels(table);            \
     bytes::add_int8_kernels(table);      \
     groups::add_grouped_kernels(table);  \
+    groups::add_block_kernels(table);    \
     break
 
 Kernels make_table(Level level) {

@@ -72,7 +72,7 @@ void add(Kernels& table) {
     MatrixKernels& kernels = table.matrix[static_cast<int>(storage)];
     kernels.panel = panel_width;
     kernels.padding = 1;
-    kernels.element_bytes = Floats<storage>::element_bytes;
+    kernels.unit_bytes = panel_width * Floats<storage>::element_bytes;
     kernels.block_rows = block_rows;
     kernels.scratch_bytes = scratch_bytes;
     kernels.multiply = multiply<storage>;

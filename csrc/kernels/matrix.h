@@ -14,9 +14,11 @@
 
 namespace tallow {
 
-// i8 has one scale for each feature, i8_groups one for each group of its inputs.
-enum class Storage : std::uint8_t { f32, f16, bf16, i8, i8_groups };
-constexpr int storage_count = 5;
+// i8 has one scale for each feature, i8_groups one for each group of its inputs. Those from q8_0 on are GGUF's blocks
+// (int8/block_format.h).
+enum class Storage : std::uint8_t { f32, f16, bf16, i8, i8_groups, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k };
+constexpr int storage_count = 13;
+constexpr bool in_blocks(Storage storage) { return storage >= Storage::q8_0; }
 
 // A group of inputs that shares a scale divides this number, and is a multiple of 8.
 constexpr std::int64_t largest_group = 256;
@@ -27,13 +29,14 @@ struct PackedMatrix {
     const MatrixKernels* kernels;  // of the level it is packed for
     Storage storage;
     std::int64_t n, k;
-    std::int64_t group;        // inputs that share a scale; k itself but for i8_groups
+    std::int64_t group;        // inputs that share a scale; k itself but for i8_groups and blocks
     std::int64_t panel_bytes;  // from one panel to the next
     unsigned char* panels;
-    float* scales;  // of int8: [panel][group][feature]
+    float* scales;  // of i8 and i8_groups: [panel][group][feature]; nullptr for others
 };
 
-// What a matrix is packed from: any strides, in elements, at any address. Its elements are of the types of Storage.
+// What a matrix is packed from: any strides, in elements, at any address. Its elements are of the types of Storage; blocks
+// count as bytes, those of a row one after the other.
 struct PackArgs {
     const PackedMatrix* matrix;
     Storage from;
@@ -81,7 +84,7 @@ struct QuantizedRows {
     unsigned char* values;
     std::int64_t rows, groups;
     float* scales;       // [row][group]
-    std::int32_t* sums;  // [row][group], of the values
+    std::int32_t* sums;  // [row][group], of the values; for blocks, what their kernels make of that
 };
 
 // A stretch of rows and of panels, computed by one thread.
@@ -92,7 +95,8 @@ struct Tile {
 // How one storage type is packed and multiplied at one level.
 struct MatrixKernels {
     int panel, padding;  // features in a panel; inputs are filled up with zeros to a multiple of padding
-    int element_bytes;
+    int unit_bytes;      // that `padding` inputs of a panel take
+    int group, source_bytes;      // of blocks: inputs that share a scale, and bytes of `padding` inputs in a file
     int block_rows;               // rows that one inner kernel takes
     int stretch, row_bytes;       // of quantised rows: inputs in a stretch, bytes from row to row; 0 for floats
     std::size_t (*scratch_bytes)(const LinearArgs& args, const Tile& tile);

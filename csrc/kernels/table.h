@@ -56,6 +56,7 @@ TALLOW_DECLARE_LEVEL(neon)
     namespace level {                               \
     void add_int8_kernels(Kernels& table);          \
     void add_grouped_kernels(Kernels& table);       \
+    void add_block_kernels(Kernels& table);         \
     }
 TALLOW_DECLARE_INT8_LEVEL(sse42)
 TALLOW_DECLARE_INT8_LEVEL(avx2)

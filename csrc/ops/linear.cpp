@@ -59,7 +59,7 @@ public:
     explicit Quantized(const LinearArgs& args) {
         const PackedMatrix& w = *args.weight;
         rows_.rows = args.rows;
-        rows_.groups = w.k ? w.k / w.group : 1;
+        rows_.groups = w.k == w.group ? 1 : w.k / w.group;  // no inputs have no groups, but one scale a row
         const int64_t stretches = std::max<int64_t>(1, divide_up(w.k, w.kernels->stretch));
         const std::size_t values = stretches * args.rows * w.kernels->row_bytes, scales = args.rows * rows_.groups * 4;
         bytes_ = values + 2 * scales;

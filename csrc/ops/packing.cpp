@@ -26,24 +26,23 @@ Matrix::Matrix(Storage storage, std::int64_t n, std::int64_t k, std::int64_t gro
     packed_.k = k;
     packed_.group = group;
     const std::size_t panels = (n + kernels.panel - 1) / kernels.panel;
-    const std::size_t panel_bytes = round_up(round_up(k, kernels.padding) * kernels.panel * kernels.element_bytes, line);
+    const std::size_t panel_bytes = round_up(round_up(k, kernels.padding) / kernels.padding * kernels.unit_bytes, line);
     packed_.panel_bytes = static_cast<std::int64_t>(panel_bytes);
-    const std::size_t scales = quantized() ? panels * kernels.panel * groups() * sizeof(float) : 0;
+    const bool apart = storage == Storage::i8 || storage == Storage::i8_groups;
+    const std::size_t scales = apart ? panels * kernels.panel * groups() * sizeof(float) : 0;
     bytes_ = std::max(panels * panel_bytes + scales, line);
     void* memory = map_memory(bytes_);
     if (!memory) throw std::bad_alloc();
     packed_.panels = static_cast<unsigned char*>(memory);
-    packed_.scales = reinterpret_cast<float*>(packed_.panels + panels * panel_bytes);
+    packed_.scales = scales ? reinterpret_cast<float*>(packed_.panels + panels * panel_bytes) : nullptr;
 }
 
 Matrix::~Matrix() { unmap_memory(packed_.panels, bytes_); }
 
-bool Matrix::quantized() const { return packed_.kernels->quantize != nullptr; }
-
 std::int64_t Matrix::groups() const { return packed_.k ? packed_.k / packed_.group : 1; }
 
 bool Matrix::scales_finite() const {
-    if (!quantized()) return true;
+    if (!packed_.scales) return true;
     const std::int64_t panel = packed_.kernels->panel, count = (packed_.n + panel - 1) / panel * panel * groups();
     return std::all_of(packed_.scales, packed_.scales + count, [](float scale) { return std::isfinite(scale); });
 }

@@ -9,7 +9,7 @@ namespace tallow {
 class Matrix {
 public:
     // An empty matrix of n features and k inputs in the form of the active level; `group` inputs share a scale:
-    // all k, but for i8_groups.
+    // all k, but for i8_groups and blocks.
     // Throws std::bad_alloc.
     Matrix(Storage storage, std::int64_t n, std::int64_t k, std::int64_t group);
     ~Matrix();
@@ -20,7 +20,6 @@ public:
     const PackedMatrix& packed() const { return packed_; }
     std::size_t bytes() const { return bytes_; }
     std::int64_t groups() const;
-    bool quantized() const;
     bool scales_finite() const;  // not so after packing numbers that aren't
 
 private:

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "core/kernels.h"
 #include "ops/linear.h"
 #include "ops/packing.h"
 #include "python/array.h"
@@ -36,7 +37,7 @@ std::unique_ptr<Matrix> pack(const Array& source, int storage, std::int64_t grou
     PackArgs args{};
     args.from = storage_of(source.dtype, "pack");
     const bool bytes = wanted == Storage::i8 || wanted == Storage::i8_groups;
-    bool fits = source.ndim == 2 && storage >= 0 && storage < storage_count;
+    bool fits = source.ndim == 2 && storage >= 0 && storage < storage_count && !in_blocks(wanted);
     fits = fits && source.strides[0] % size == 0 && source.strides[1] % size == 0;
     fits = fits && scales.has_value() == (args.from == Storage::i8) && (bytes || !scales);
     if (!fits) throw std::invalid_argument("pack: no such matrix");
@@ -52,6 +53,24 @@ std::unique_ptr<Matrix> pack(const Array& source, int storage, std::int64_t grou
     args.column_stride = source.strides[1] / size;
     nb::gil_scoped_release release;
     auto matrix = std::make_unique<Matrix>(wanted, n, k, group);
+    matrix->pack(args);
+    return matrix;
+}
+
+// source (n, bytes of a row) in GGUF's blocks of that storage.
+std::unique_ptr<Matrix> pack_blocks(const Array& source, int storage) {
+    const bool known = storage >= 0 && storage < storage_count && in_blocks(static_cast<Storage>(storage));
+    if (!known || source.ndim != 2 || source.dtype != DType::u8 || !source.rows_contiguous())
+        throw std::invalid_argument("pack_blocks: no such matrix");
+    const MatrixKernels& kernels = tallow::kernels().matrix[storage];
+    if (source.shape[1] % kernels.source_bytes) throw std::invalid_argument("pack_blocks: rows of no whole blocks");
+    const std::int64_t k = source.shape[1] / kernels.source_bytes * kernels.padding;
+    PackArgs args{};
+    args.from = static_cast<Storage>(storage);
+    args.source = source.data;
+    args.row_stride = source.strides[0];
+    nb::gil_scoped_release release;
+    auto matrix = std::make_unique<Matrix>(args.from, source.shape[0], k, kernels.group);
     matrix->pack(args);
     return matrix;
 }
@@ -114,6 +133,7 @@ void bind_linear(nb::module_& m) {
         .def("rows_into", [](const Matrix& matrix, const Array& out, const Array& ids) { matrix_rows(matrix, out, &ids); })
         .def("dequantize_into", [](const Matrix& matrix, const Array& out) { matrix_rows(matrix, out, nullptr); });
     m.def("pack", &pack, nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+    m.def("pack_blocks", &pack_blocks);
     m.def("linear", &bind_product, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none());
 }
 

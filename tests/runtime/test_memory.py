@@ -10,7 +10,6 @@ from tallow.runtime import memory
 from tallow.runtime.memory import estimate_checkpoint, estimate_memory, free_bytes
 from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.source import TensorInfo
-from tallow.weights.weight import BLOCK_STORAGES
 
 from ..weights.ct2 import WHISPER_ALIASES, ct2_bytes, whisper_variables
 
@@ -157,6 +156,7 @@ def test_a_decoders_weights_are_the_published_number_of_parameters():
 
 
 def test_blocks_are_counted_as_they_will_be_stored():
-    info = TensorInfo((10, 64), np.dtype(np.uint8), 10 * 2 * 18)  # q4_0
-    assert memory._stored_bytes(info) == (10 * 2 * 18 if BLOCK_STORAGES["cpu"] else 2 * 640)
+    q4_0, iq4_nl = (TensorInfo((10, 64), np.dtype(np.uint8), 10 * 2 * 18, name) for name in ("q4_0", "iq4_nl"))
+    assert memory._stored_bytes(q4_0) == 10 * 2 * 18
+    assert memory._stored_bytes(iq4_nl) == 2 * 640
     assert memory._stored_bytes(TensorInfo((10, 64), np.dtype(np.float16), 1280)) == 1280

@@ -51,7 +51,7 @@ def test_tensors_of_plain_numbers_are_views(open_bytes):
     data = matrix.tobytes() + b"\0" * 8 + words.tobytes()
     source = open_bytes(gguf([], [tensor("m", [3, 2]), tensor("w", [4], 27, 32), tensor("no", [0, 5], 0, 0)], data))
     assert list(source.names()) == ["m", "w", "no"]
-    assert source.info("m") == ((2, 3), np.dtype("<f4"), 24)
+    assert source.info("m") == ((2, 3), np.dtype("<f4"), 24, None)
     np.testing.assert_array_equal(source.read("m"), matrix)
     np.testing.assert_array_equal(source.read("w"), words)
     assert not source.read("m").flags.writeable

@@ -52,7 +52,9 @@ constexpr int int8_padding = int8_unit;
 #endif
 
 // Inputs in a stretch of quantised rows.
-constexpr int64_t int8_stretch = sizeof(Quantized) == 2 ? 512 : 768;
+template <typename T>
+constexpr int64_t stretch_of = sizeof(T) == 2 ? 512 : 768;
+constexpr int64_t int8_stretch = stretch_of<Quantized>;
 static_assert(int8_stretch % largest_group == 0 && int8_stretch * int64_t(sizeof(Quantized)) <= stretch_bytes);
 
 struct IntegerSums {

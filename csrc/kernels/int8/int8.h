@@ -7,6 +7,8 @@
 namespace tallow::TALLOW_LEVEL {
 
 void quantize_rows(const LinearArgs& args, const QuantizedRows& to, int64_t row_begin, int64_t row_end, void* scratch);
+// The same, in 8 bits at every level.
+void quantize_to_bytes(const LinearArgs& args, const QuantizedRows& to, int64_t row_begin, int64_t row_end, void* scratch);
 void pack_int8(const PackArgs& args, int64_t panel_begin, int64_t panel_end);
 void unpack_int8(const PackedMatrix& matrix, int64_t row, float* out);
 

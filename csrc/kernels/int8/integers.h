@@ -15,6 +15,17 @@ TALLOW_INLINE void store_i32(int32_t* p, I32 a) { _mm512_storeu_si512(p, a.v); }
 TALLOW_INLINE I32 set_i32(int32_t x) { return {_mm512_set1_epi32(x)}; }
 TALLOW_INLINE I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 TALLOW_INLINE I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+TALLOW_INLINE I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
+TALLOW_INLINE I32 operator|(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
+template <int n>
+TALLOW_INLINE I32 shifted_left(I32 a) {
+    return {_mm512_slli_epi32(a.v, n)};
+}
+template <int n>
+TALLOW_INLINE I32 shifted_right(I32 a) {
+    return {_mm512_srli_epi32(a.v, n)};
+}
+TALLOW_INLINE I32 widen_bytes(const unsigned char* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
 TALLOW_INLINE I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 TALLOW_INLINE F32 to_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 TALLOW_INLINE I32 to_int(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }  // to nearest, ties to even
@@ -34,6 +45,17 @@ TALLOW_INLINE void store_i32(int32_t* p, I32 a) { _mm256_storeu_si256((__m256i*)
 TALLOW_INLINE I32 set_i32(int32_t x) { return {_mm256_set1_epi32(x)}; }
 TALLOW_INLINE I32 operator+(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 TALLOW_INLINE I32 operator-(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+TALLOW_INLINE I32 operator&(I32 a, I32 b) { return {_mm256_and_si256(a.v, b.v)}; }
+TALLOW_INLINE I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.v, b.v)}; }
+template <int n>
+TALLOW_INLINE I32 shifted_left(I32 a) {
+    return {_mm256_slli_epi32(a.v, n)};
+}
+template <int n>
+TALLOW_INLINE I32 shifted_right(I32 a) {
+    return {_mm256_srli_epi32(a.v, n)};
+}
+TALLOW_INLINE I32 widen_bytes(const unsigned char* p) { return {_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))}; }
 TALLOW_INLINE I32 max(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 TALLOW_INLINE F32 to_float(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
 TALLOW_INLINE I32 to_int(F32 a) { return {_mm256_cvtps_epi32(a.v)}; }
@@ -59,6 +81,21 @@ TALLOW_INLINE void store_i32(int32_t* p, I32 a) { _mm_storeu_si128((__m128i*)p, 
 TALLOW_INLINE I32 set_i32(int32_t x) { return {_mm_set1_epi32(x)}; }
 TALLOW_INLINE I32 operator+(I32 a, I32 b) { return {_mm_add_epi32(a.v, b.v)}; }
 TALLOW_INLINE I32 operator-(I32 a, I32 b) { return {_mm_sub_epi32(a.v, b.v)}; }
+TALLOW_INLINE I32 operator&(I32 a, I32 b) { return {_mm_and_si128(a.v, b.v)}; }
+TALLOW_INLINE I32 operator|(I32 a, I32 b) { return {_mm_or_si128(a.v, b.v)}; }
+template <int n>
+TALLOW_INLINE I32 shifted_left(I32 a) {
+    return {_mm_slli_epi32(a.v, n)};
+}
+template <int n>
+TALLOW_INLINE I32 shifted_right(I32 a) {
+    return {_mm_srli_epi32(a.v, n)};
+}
+TALLOW_INLINE I32 widen_bytes(const unsigned char* p) {
+    int32_t bytes;
+    std::memcpy(&bytes, p, 4);
+    return {_mm_cvtepi8_epi32(_mm_cvtsi32_si128(bytes))};
+}
 TALLOW_INLINE I32 max(I32 a, I32 b) { return {_mm_max_epi32(a.v, b.v)}; }
 TALLOW_INLINE F32 to_float(I32 a) { return {_mm_cvtepi32_ps(a.v)}; }
 TALLOW_INLINE I32 to_int(F32 a) { return {_mm_cvtps_epi32(a.v)}; }
@@ -80,6 +117,22 @@ TALLOW_INLINE void store_i32(int32_t* p, I32 a) { vst1q_s32(p, a.v); }
 TALLOW_INLINE I32 set_i32(int32_t x) { return {vdupq_n_s32(x)}; }
 TALLOW_INLINE I32 operator+(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 TALLOW_INLINE I32 operator-(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
+TALLOW_INLINE I32 operator&(I32 a, I32 b) { return {vandq_s32(a.v, b.v)}; }
+TALLOW_INLINE I32 operator|(I32 a, I32 b) { return {vorrq_s32(a.v, b.v)}; }
+template <int n>
+TALLOW_INLINE I32 shifted_left(I32 a) {
+    return {vshlq_n_s32(a.v, n)};
+}
+template <int n>
+TALLOW_INLINE I32 shifted_right(I32 a) {
+    if constexpr (n == 0) return a;
+    else return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), n))};
+}
+TALLOW_INLINE I32 widen_bytes(const unsigned char* p) {
+    uint32_t bytes;
+    std::memcpy(&bytes, p, 4);
+    return {vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(bytes)))))};
+}
 TALLOW_INLINE I32 max(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
 TALLOW_INLINE F32 to_float(I32 a) { return {vcvtq_f32_s32(a.v)}; }
 TALLOW_INLINE I32 to_int(F32 a) { return {vcvtnq_s32_f32(a.v)}; }

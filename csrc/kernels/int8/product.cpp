@@ -49,7 +49,7 @@ void add_int8_kernels(Kernels& table) {
     MatrixKernels& kernels = table.matrix[static_cast<int>(Storage::i8)];
     kernels.panel = panel_width;
     kernels.padding = int8_padding;
-    kernels.element_bytes = 1;
+    kernels.unit_bytes = panel_width * int8_padding;
     kernels.block_rows = Bytes::Wide::block_rows;
     kernels.stretch = int8_stretch;
     kernels.row_bytes = row_bytes;

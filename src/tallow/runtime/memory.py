@@ -18,7 +18,7 @@ from tallow.weights.checkpoint import Checkpoint
 from tallow.weights.source import TensorInfo
 from tallow.weights.weight import BLOCK_STORAGES
 
-_FLOAT32 = 4
+_FLOAT16, _FLOAT32 = 2, 4
 _SCALE = 4  # bytes of a row's scale in int8
 _KEPT = 64 << 20  # bytes of past results that the CPU backend keeps for the next of their size (csrc/core/buffers.cpp)
 
@@ -250,9 +250,9 @@ def _stored_itemsize(checkpoint: Checkpoint) -> float:
 
 def _stored_bytes(info: TensorInfo) -> int:
     """Bytes that a matrix takes once it is loaded. GGUF's blocks are widened to float16 where no kernel knows them."""
-    elements = info.shape[0] * info.shape[1]
-    in_blocks = info.nbytes != elements * info.dtype.itemsize
-    return 2 * elements if in_blocks and not BLOCK_STORAGES["cpu"] else info.nbytes
+    if info.blocks is None or info.blocks in BLOCK_STORAGES["cpu"]:
+        return info.nbytes
+    return _FLOAT16 * info.shape[0] * info.shape[1]
 
 
 def free_bytes(device: Device = CPU) -> int | None:

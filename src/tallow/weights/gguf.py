@@ -83,8 +83,8 @@ class GGUFFile:
         offset = header.number("Q", f"the offset of {name!r}")
         if offset % self.alignment:
             raise WeightsError(f"{where}: offset {offset:,} is no multiple of the alignment {self.alignment}")
-        dtype = kind.layout if kind.is_plain else np.dtype(np.uint8)
-        self._tensors[name] = TensorInfo(shape, dtype, count // kind.elements * kind.nbytes)
+        dtype, blocks = (kind.layout, None) if kind.is_plain else (np.dtype(np.uint8), kind.name)
+        self._tensors[name] = TensorInfo(shape, dtype, count // kind.elements * kind.nbytes, blocks)
         self._kinds[name] = kind
         self._offsets[name] = offset
 

@@ -32,11 +32,13 @@ class TensorInfo(NamedTuple):
         dtype: the NumPy dtype of its elements (bfloat16 and float8 through ``ml_dtypes``); for quantised weights that
             of the stored integers.
         nbytes: bytes it takes in the file.
+        blocks: the type of GGUF's blocks that it is in, such as ``"q4_k"``; None for plain numbers.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     nbytes: int
+    blocks: str | None = None
 
 
 class Source(Protocol):

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 
-BLOCK_STORAGES: dict[str, frozenset[str]] = {"cpu": frozenset()}
+BLOCK_STORAGES = {"cpu": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k")}
 """The types of GGUF's blocks (``weights/blocks``) that each kind of device multiplies as they are. Matrices in other
 types are widened on load."""
 
@@ -103,7 +103,8 @@ class Weight:
             dtype: how to store it; None leaves it, and what is quantised stays so.
         """
         place = self.device if device is None else as_device(device)
-        storage = self.storage if dtype is None or self.storage == "int8" else as_dtype(dtype).name
+        quantised = self.storage not in STORAGES[:3]
+        storage = self.storage if dtype is None or quantised else as_dtype(dtype).name
         if place is self.device and storage == self.storage:
             return self
         return make_weight(self.dequantize().numpy(), storage, place)
@@ -127,10 +128,10 @@ def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | 
     """
     if storage not in STORAGES and not (isinstance(array, BlockMatrix) and storage == array.storage):
         raise DTypeError(f"no storage {storage!r} for weights; there are {', '.join(STORAGES)}")
-    if device.kind == "cpu" and storage in STORAGES:
+    if device.kind == "cpu" and (storage in STORAGES or storage in BLOCK_STORAGES["cpu"]):
         from tallow.backends.cpu.packing import pack
 
-        if not (isinstance(array, Int8Matrix) and storage == "int8"):
+        if storage in STORAGES and not (isinstance(array, Int8Matrix) and storage == "int8"):
             array = _plain(array, "float32" if storage == "int8" else storage)
         return Weight(pack(array, storage, group), device)
     return Weight(pack_reference(array, storage, group), device)

@@ -10,11 +10,15 @@ import numpy as np
 from tallow import _cpu
 from tallow.backends.cpu.memory import contiguous
 from tallow.errors import BoundsError, DTypeError, ShapeError, WeightsError
+from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.quantize import Int8Matrix, quantize_int8
 
 Array = np.ndarray[Any, Any]
 
 _STORAGES = ("float32", "float16", "bfloat16", "int8")
+_BLOCKS = {  # numbers in csrc/kernels/matrix.h
+    "q8_0": 5, "q4_0": 6, "q4_1": 7, "q5_0": 8, "q5_1": 9, "q4_k": 10, "q5_k": 11, "q6_k": 12,
+}  # fmt: skip
 _MOST_INT8_INPUTS = 2**31 // 127**2  # products of two bytes that a 32-bit sum holds
 
 
@@ -24,7 +28,7 @@ class PackedMatrix:
     Attributes:
         native: the ``_cpu.PackedMatrix`` that kernels take. That of a convolution is (out, taps · in): channels last.
         shape: (out, in), or (out, in, k) or (out, in, kh, kw).
-        storage: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"int8"``.
+        storage: ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"int8"``, or GGUF's blocks, ``"q4_k"``, …
         nbytes: bytes held, padding included.
     """
 
@@ -63,13 +67,16 @@ class PackedMatrix:
         return out
 
 
-def pack(array: Array | Int8Matrix, storage: str, group: int | None = None) -> PackedMatrix | Int8Matrix:
+def pack(
+    array: Array | Int8Matrix | BlockMatrix, storage: str, group: int | None = None
+) -> PackedMatrix | Int8Matrix:  # fmt: skip
     """Pack a matrix for the kernels.
 
     Args:
         array: (out, in), or a convolution's kernel (out, in, k) or (out, in, kh, kw); of any strides and alignment;
             float32, float16 or bfloat16; other floating types are converted. For int8 storage a matrix only, or an
-            ``Int8Matrix``, whose values and scales are taken over.
+            ``Int8Matrix``, whose values and scales are taken over. A ``BlockMatrix`` for the storage of its own type,
+            which keeps every number as it is.
         storage: how to store it.
         group: for int8, inputs that share a scale; None for one scale a row.
 
@@ -82,6 +89,11 @@ def pack(array: Array | Int8Matrix, storage: str, group: int | None = None) -> P
         DTypeError: for a storage that isn't there.
         WeightsError: for int8, if ``array`` holds NaN or infinity.
     """
+    if isinstance(array, BlockMatrix):
+        if storage != array.storage or storage not in _BLOCKS:
+            raise DTypeError(f"no storage {storage!r} on the CPU for a matrix in blocks of {array.storage}")
+        raw = array.raw if array.raw.strides[1] == 1 else np.ascontiguousarray(array.raw)
+        return PackedMatrix(_cpu.pack_blocks(raw, _BLOCKS[storage]), array.shape, storage)
     if storage not in _STORAGES:
         raise DTypeError(f"no storage {storage!r} for weights on the CPU; there are {', '.join(_STORAGES)}")
     if not 2 <= len(array.shape) <= (2 if storage == "int8" else 4):

@@ -50,9 +50,8 @@ class MappedSource:
             return whole
         if not whole.shape or whole.shape[0] % piece.parts:
             raise WeightsError(f"{self.where}: {piece.name!r} of shape {whole.shape} is not {piece.parts} equal parts")
-        return TensorInfo(
-            (whole.shape[0] // piece.parts, *whole.shape[1:]), whole.dtype, whole.nbytes // piece.parts
-        )  # fmt: skip
+        shape = (whole.shape[0] // piece.parts, *whole.shape[1:])
+        return whole._replace(shape=shape, nbytes=whole.nbytes // piece.parts)
 
     def read(self, name: str) -> Stored:
         """The part, as a view of the whole (a copy if its rows are put in another order)."""
