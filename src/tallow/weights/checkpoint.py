@@ -77,7 +77,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return _open_gguf(folder, weights)
     config_path = os.path.join(folder, "config.json")
     if not os.path.isfile(config_path):
-        raise ModelNotFoundError(f"{folder}: the checkpoint lacks config.json")
+        raise ModelNotFoundError(f"{path}: there must be a config.json, which says what the weights are of, beside them")
     config = read_json(config_path)
     if weights.endswith(".bin"):
         return _open_ctranslate2(folder, weights, config)
