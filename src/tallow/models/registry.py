@@ -29,6 +29,7 @@ ARCHITECTURES: dict[str, tuple[str, str]] = {
     "llama": ("tallow.models.llama", "Llama"),
     "mistral": ("tallow.models.llama", "Llama"),
     "clap": ("tallow.models.clap", "Clap"),
+    "dinov3_vit": ("tallow.models.dinov3", "DINOv3ViT"),
 }
 
 PathLike = str | os.PathLike[str]

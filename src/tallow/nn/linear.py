@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tallow import ops
 from tallow.nn.module import Module
@@ -42,18 +42,26 @@ class StackedLinear(Module):
         in_features: width of the input.
         outs: name of each projection and the width of its output, in the order in which they are wanted.
         vb: weights ``NAME.weight`` (out, in) and, if ``bias``, ``NAME.bias`` (out,).
-        bias: whether they have one.
+        bias: whether they have one, or the names of those that do.
     """
 
-    def __init__(self, in_features: int, outs: Mapping[str, int], vb: VarBuilder, *, bias: bool = False) -> None:
+    def __init__(
+        self, in_features: int, outs: Mapping[str, int], vb: VarBuilder, *, bias: bool | Collection[str] = False
+    ) -> None:
         groups = [list(names) for _, names in itertools.groupby(outs, lambda name: vb.storage(f"{name}.weight"))]
         self.widths = [[outs[name] for name in names] for names in groups]
         self.weights = [
             vb.weight((sum(widths), in_features), [f"{name}.weight" for name in names], rows=widths)
             for names, widths in zip(groups, self.widths, strict=True)
         ]
+        biased = (outs.keys() if bias else ()) if isinstance(bias, bool) else bias
+
+        def get(name: str) -> Tensor:
+            return vb.get((outs[name],), f"{name}.bias") if name in biased else ops.zeros(outs[name], device=vb.device)
+
         self.biases = [
-            ops.concat([vb.get((outs[name],), f"{name}.bias") for name in names]) if bias else None for names in groups
+            ops.concat([get(name) for name in names]) if any(name in biased for name in names) else None
+            for names in groups
         ]
 
     def __call__(self, x: Tensor) -> list[Tensor]:

@@ -152,10 +152,30 @@ def clap_sizes(config: Mapping[str, Any]) -> Sizes:
     )
 
 
+def vision_transformer_sizes(config: Mapping[str, Any]) -> Sizes:
+    """DINOv3's vision transformers, looking at pictures of the size that they were trained on last."""
+    d, f, layers = (config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    patch, size, registers = config["patch_size"], config.get("image_size", 224), config.get("num_register_tokens", 0)
+    inner = 2 if config.get("use_gated_mlp") else 1
+    tokens = 1 + registers + (size // patch) ** 2
+    return Sizes(
+        matrices=layers * (4 * d * d + (inner + 1) * d * f),
+        rows=layers * (5 * d + inner * f),
+        tensors=3 * patch * patch * d + (4 + registers) * d + layers * (11 * d + inner * f),
+        cache_per_row=0,
+        cache_per_token=0,
+        context=tokens,
+        results=tokens * (8 * d + (inner + 1) * f),
+        live=tokens * (2 * d + (inner + 1) * f),
+        fixed=15_000_000,  # Pillow and a picture 9, modules 6
+    )
+
+
 FAMILIES: dict[str, Callable[[Mapping[str, Any]], Sizes]] = {
     "whisper": whisper_sizes,
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder_sizes),
     "clap": clap_sizes,
+    **dict.fromkeys(("dinov3_vit", "dinov3vit"), vision_transformer_sizes),  # model_type, and the dataclass
 }
 LOAD_CONTEXT = 2048
 """Tokens of context for which ``tl.load`` wants room; models that can take more use memory for them as they come."""

@@ -18,7 +18,8 @@ _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 _HUGGINGFACE: dict[str, Callable[[Source], Source]] = {
     "whisper": whisper.from_huggingface,
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder.from_huggingface),
-    "clap": lambda source: source,  # its modules ask for the names that the files have
+    # Their modules ask for the names that the files have.
+    **dict.fromkeys(("clap", "dinov3_vit"), lambda source: source),
 }
 
 
