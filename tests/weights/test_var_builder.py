@@ -242,6 +242,32 @@ def test_blocks_are_widened_with_a_word_about_it(caplog, monkeypatch):
     np.testing.assert_array_equal(vb.get((6, 64), "a").numpy(), source.matrices["a"].dequantize())
 
 
+def test_int4(folder):
+    vb = VarBuilder.from_safetensors(folder, quantize="int4").pp("encoder")
+    assert vb.weight((4, 8), "q.weight").storage == "int8"  # rows of no whole blocks
+    vb = VarBuilder.random(3, quantize="int4")
+    plain, table = vb.weight((6, 64), "a"), vb.weight((6, 64), "b", table=True)
+    assert (plain.storage, table.storage) == ("q4_1", "q8_0")
+    wide = VarBuilder.random(3).weight((6, 64), "a").dequantize().numpy()
+    np.testing.assert_allclose(plain.dequantize().numpy(), wide, atol=np.ptp(wide) / 29)
+
+
+def test_what_is_in_few_bits_already_stays(monkeypatch):
+    monkeypatch.setitem(weight_module.BLOCK_STORAGES, "cpu", ("q8_0", "q4_1"))
+    source = Blocks()  # a and b in Q8_0
+    assert VarBuilder(source, quantize="int8").weight((6, 64), "a").storage == "q8_0"
+    assert VarBuilder(source, quantize="int4").weight((6, 64), "a").storage == "q4_1"
+    assert VarBuilder(source, quantize="int4").weight((6, 64), "a", table=True).storage == "q8_0"
+
+
+def test_int8_in_groups():
+    vb = VarBuilder.random(3, quantize="int8").in_groups(16)
+    for columns, groups in ((64, 4), (40, 1)):
+        weight = vb.pp("layer").weight((6, columns), "a")
+        wide = VarBuilder.random(3).pp("layer").weight((6, columns), "a").dequantize().numpy()
+        np.testing.assert_array_equal(weight.dequantize().numpy(), quantize_int8(wide, columns // groups).dequantize())
+
+
 def test_blocks_stay_where_a_kernel_works_on_them(monkeypatch):
     monkeypatch.setitem(weight_module.BLOCK_STORAGES, "cpu", ("q8_0",))
     source = Blocks()

@@ -18,7 +18,7 @@ class Embedding(Module):
     """
 
     def __init__(self, vocab: int, dim: int, vb: VarBuilder) -> None:
-        self.weight = vb.weight((vocab, dim))
+        self.weight = vb.weight((vocab, dim), table=True)
 
     def __call__(self, ids: Tensor) -> Tensor:
         """Integers (…) -> (…, dim)."""

@@ -19,7 +19,7 @@ from tallow.weights.source import TensorInfo
 from tallow.weights.weight import BLOCK_STORAGES
 
 _FLOAT16, _FLOAT32 = 2, 4
-_SCALE = 4  # bytes of a row's scale in int8
+_SCALE = 4  # bytes of a scale in int8
 _KEPT = 64 << 20  # bytes of past results that the CPU backend keeps for the next of their size (csrc/core/buffers.cpp)
 
 
@@ -28,7 +28,8 @@ class Sizes(NamedTuple):
 
     Attributes:
         matrices: in weights that ``linear`` and ``embedding`` read, which ``dtype`` and ``quantize`` are about.
-        rows: rows of those matrices.
+        tables: of those, in tables of tokens.
+        scales: of those matrices in int8.
         tensors: in everything else: biases, norms, convolutions, position tables.
         cache_per_row: kept for each sequence in the batch, whatever its length.
         cache_per_token: kept for each token of each sequence.
@@ -39,7 +40,8 @@ class Sizes(NamedTuple):
     """
 
     matrices: int
-    rows: int
+    tables: int
+    scales: int
     tensors: int
     cache_per_row: int
     cache_per_token: int
@@ -81,7 +83,8 @@ def whisper_sizes(config: Mapping[str, Any]) -> Sizes:
     decoder_layer = 8 * d + (f_dec + d) + 6 * d
     return Sizes(
         matrices=enc * (4 * d * d + 2 * d * f_enc) + dec * (8 * d * d + 2 * d * f_dec) + vocab * d,
-        rows=enc * (5 * d + f_enc) + dec * (9 * d + f_dec) + vocab,
+        tables=vocab * d,
+        scales=enc * (5 * d + f_enc) + dec * (9 * d + f_dec) + vocab,
         tensors=convolutions + (sound + text) * d + enc * encoder_layer + dec * decoder_layer + 4 * d,
         cache_per_row=2 * dec * sound * d,
         cache_per_token=2 * dec * d,
@@ -101,10 +104,12 @@ def decoder_sizes(config: Mapping[str, Any]) -> Sizes:
     head_dim = config.get("head_dim") or d // heads
     kv = (config.get("num_key_value_heads") or heads) * head_dim
     q = heads * head_dim
-    tables = 1 if config.get("tie_word_embeddings") else 2
+    tables = vocab * d * (1 if config.get("tie_word_embeddings") else 2)
+    matrices = layers * (d * (2 * q + 2 * kv) + 3 * d * f) + tables
     return Sizes(
-        matrices=layers * (d * (2 * q + 2 * kv) + 3 * d * f) + tables * vocab * d,
-        rows=layers * (q + 2 * kv + 2 * d + 2 * f) + tables * vocab,
+        matrices=matrices,
+        tables=tables,
+        scales=matrices // 16,  # one for each group of inputs (models/language_model.py)
         tensors=layers * (2 * d + q + 2 * kv) + d,
         cache_per_row=0,
         cache_per_token=2 * layers * kv,
@@ -141,7 +146,8 @@ def clap_sizes(config: Mapping[str, Any]) -> Sizes:
     matrices += projection * ((width << len(depths) - 1) + d + 2 * projection)
     return Sizes(
         matrices=matrices,
-        rows=rows + 4 * projection,
+        tables=vocab * d,
+        scales=rows + 4 * projection,
         tensors=tensors + width * (patch * patch + 3),
         cache_per_row=0,
         cache_per_token=0,
@@ -160,7 +166,8 @@ def vision_transformer_sizes(config: Mapping[str, Any]) -> Sizes:
     tokens = 1 + registers + (size // patch) ** 2
     return Sizes(
         matrices=layers * (4 * d * d + (inner + 1) * d * f),
-        rows=layers * (5 * d + inner * f),
+        tables=0,
+        scales=layers * (5 * d + inner * f),
         tensors=3 * patch * patch * d + (4 + registers) * d + layers * (11 * d + inner * f),
         cache_per_row=0,
         cache_per_token=0,
@@ -195,7 +202,7 @@ def estimate_memory(
         config: the model's config: one of Tallow's dataclasses, such as ``WhisperConfig``, or what a ``config.json``
             says, as a dictionary.
         dtype: how its matrices are stored.
-        quantize: ``"int8"``, or None.
+        quantize: ``"int8"``, ``"int4"``, or None.
         batch: sequences at once.
         context: tokens of each; None means as many as the model can take.
 
@@ -233,7 +240,11 @@ def estimate_checkpoint(
 def _estimate(
     sizes: Sizes, itemsize: float, quantize: str | None, batch: int, context: int | None
 ) -> MemoryEstimate:  # fmt: skip
-    matrices = sizes.matrices + _SCALE * sizes.rows if quantize == "int8" else int(sizes.matrices * itemsize)
+    matrices = int(sizes.matrices * itemsize)
+    if quantize == "int8":
+        matrices = min(matrices, sizes.matrices + _SCALE * sizes.scales)
+    elif quantize == "int4":
+        matrices = min(matrices, (sizes.matrices - sizes.tables) * 5 // 8 + sizes.tables * 17 // 16)
     tokens = sizes.context if context is None else min(context, sizes.context)
     return MemoryEstimate(
         weights=matrices + _FLOAT32 * sizes.tensors,

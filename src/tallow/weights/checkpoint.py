@@ -78,7 +78,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return _open_gguf(folder, weights)
     config_path = os.path.join(folder, "config.json")
     if not os.path.isfile(config_path):
-        raise ModelNotFoundError(f"{path}: there must be a config.json, which says what the weights are of, beside them")
+        raise ModelNotFoundError(f"{path}: beside the weights there must be a config.json, which says what of")
     config = read_json(config_path)
     if weights.endswith(".bin"):
         return _open_ctranslate2(folder, weights, config)

@@ -23,6 +23,9 @@ from tallow.weights.weight import BLOCK_STORAGES, STORAGES, Weight, make_weight,
 Shape = int | Sequence[int]
 log = logging.getLogger("tallow.weights")
 
+_MOST_BITS = {"int8": 9, "int4": 5}  # a number, scales included, that what is asked to be quantised may have to stay
+_BLOCK = 32  # columns of a block of Q4_1 or Q8_0
+
 
 class VarBuilder:
     """Hands out weights by name and shape, and does on the way in what was asked for when it was made.
@@ -35,8 +38,9 @@ class VarBuilder:
         device: where they go.
         dtype: how to store weights and tensors. None keeps matrices as the file has them (GGUF's blocks too, if the
             device's kernels work on their type; else they are widened to float16), and gives tensors in float32.
-        quantize: ``"int8"`` to store every matrix asked for with ``weight`` in int8, one scale a row. Tensors asked for
-            with ``get`` (biases, norms, convolutions, positions) are never quantised.
+        quantize: how to store every matrix asked for with ``weight``, unless it is in so few bits already: ``"int8"``,
+            with one scale a row (but see ``in_groups``), or ``"int4"``: GGUF's Q4_1, and Q8_0 for tables of tokens.
+            Tensors asked for with ``get`` (biases, norms, convolutions, positions) are never quantised.
         rank: which of ``world`` equal slices a ``split`` weight gives.
         world: how many slices there are.
     """
@@ -51,8 +55,8 @@ class VarBuilder:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if quantize not in (None, "int8"):
-            raise DTypeError(f"quantize={quantize!r}: there is 'int8'")
+        if quantize is not None and quantize not in _MOST_BITS:
+            raise DTypeError(f"quantize={quantize!r}: there are 'int8' and 'int4'")
         if dtype is not None and dtypes.as_dtype(dtype).name not in STORAGES:
             raise DTypeError(f"dtype={dtype!r}: weights are stored as {', '.join(STORAGES[:3])}")
         if not 0 <= rank < world:
@@ -61,6 +65,7 @@ class VarBuilder:
         self.device = as_device(device) if device is not None else CPU
         self.dtype = None if dtype is None else dtypes.as_dtype(dtype)
         self.quantize = quantize
+        self.group: int | None = None
         self.rank = rank
         self.world = world
         self.prefix = ""
@@ -103,9 +108,15 @@ class VarBuilder:
 
     def pp(self, name: str | int) -> VarBuilder:
         """This builder one level down: names are looked up under ``name`` (which may itself hold dots)."""
+        return self._changed(prefix=self.full_name(str(name)) + ".")
+
+    def in_groups(self, columns: int) -> VarBuilder:
+        """This builder, but so many columns of int8 matrices share a scale, not all; rows of no whole groups do."""
+        return self._changed(group=columns)
+
+    def _changed(self, **attributes: Any) -> VarBuilder:
         child = object.__new__(VarBuilder)
-        child.__dict__.update(self.__dict__)
-        child.prefix = self.full_name(str(name)) + "."
+        child.__dict__.update(self.__dict__ | attributes)
         return child
 
     def full_name(self, name: str) -> str:
@@ -156,6 +167,7 @@ class VarBuilder:
         name: str | Sequence[str] = "weight",
         split: str | None = None,
         rows: Sequence[int] | None = None,
+        table: bool = False,
     ) -> Weight:
         """A matrix for ``ops.linear`` or ``ops.embedding``, packed for the device.
 
@@ -166,6 +178,7 @@ class VarBuilder:
             split: None; ``"out"`` for this rank's share of the rows (of each name's); ``"in"`` for its share of the
                 columns.
             rows: how many rows each of several names has, before any split.
+            table: whether it holds the vectors of tokens, which matter most: it keeps 8 bits where 4 are asked for.
 
         Raises:
             WeightsError: if it is missing or has another shape.
@@ -181,7 +194,7 @@ class VarBuilder:
         copied = len(parts) > 1
         if copied:  # the file's pages go before the packed form comes: a large embedding is then held twice, not thrice
             self._release_all(parts)
-        weight = self._pack(array)
+        weight = self._pack(array, table)
         if not copied:
             self._release_all(parts)
         return weight
@@ -225,23 +238,32 @@ class VarBuilder:
     def _tensor_dtype(self) -> DType:
         return dtypes.float32 if self.device.kind == "cpu" or self.dtype is None else self.dtype
 
-    def _pack(self, array: Stored) -> Weight:
-        storage = self._storage(array)
+    def _pack(self, array: Stored, table: bool) -> Weight:
+        storage = self._storage(array, table)
         if isinstance(array, BlockMatrix) and storage != array.storage and array.storage not in self._said:
             self._said.add(array.storage)
             log.info("%s: matrices in %s are widened to %s", self.source.where, array.storage, storage)
-        return make_weight(array, storage, self.device)
+        group = self.group if self.group and array.shape[1] % self.group == 0 else None
+        return make_weight(array, storage, self.device, group)
 
-    def _storage(self, array: Stored) -> str:
+    def _storage(self, array: Stored, table: bool = False) -> str:
         """How a matrix is to be stored."""
+        blocks = array if isinstance(array, BlockMatrix) else None
+        if blocks is not None and blocks.storage not in BLOCK_STORAGES[self.device.kind]:
+            blocks = None
         if self.quantize:
-            return self.quantize
+            bits = _MOST_BITS["int8" if table else self.quantize] * array.shape[0] * array.shape[1]
+            if blocks is not None and 8 * blocks.nbytes <= bits:
+                return blocks.storage
+            if self.quantize == "int8" or array.shape[1] % _BLOCK:
+                return "int8"
+            return "q8_0" if table else "q4_1"
         if self.dtype is not None:
             return self.dtype.name
         if isinstance(array, Int8Matrix):
             return "int8"
         if isinstance(array, BlockMatrix):
-            return array.storage if array.storage in BLOCK_STORAGES[self.device.kind] else "float16"
+            return "float16" if blocks is None else blocks.storage
         return array.dtype.name if array.dtype.name in STORAGES[:3] else "float32"
 
     def _read(self, shape: Shape, name: str, split: str | None) -> tuple[str, Stored]:

@@ -18,6 +18,8 @@ from tallow.weights.source import Stored
 Array = np.ndarray[Any, Any]
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
+BLOCKS_MADE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+"""The types of GGUF's blocks that plain numbers can be put into (``weights/blocks/encode.py``)."""
 
 BLOCK_STORAGES = {"cpu": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k")}
 """The types of GGUF's blocks (``weights/blocks``) that each kind of device multiplies as they are. Matrices in other
@@ -119,7 +121,8 @@ def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | 
     Args:
         array: (out, in), in any floating-point type and any strides, or quantised; or a convolution's kernel, (out, in,
             k) or (out, in, kh, kw), not quantised.
-        storage: how to store it, one of ``STORAGES``, or the very type of the blocks that it comes in.
+        storage: how to store it, one of ``STORAGES`` or of ``BLOCKS_MADE``, or the very type of the blocks that it
+            comes in.
         device: where to.
         group: for int8, the columns that share a scale; None for one scale a row.
 
@@ -127,7 +130,7 @@ def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | 
         DTypeError: for a storage that isn't there.
     """
     if storage not in STORAGES and not (isinstance(array, BlockMatrix) and storage == array.storage):
-        raise DTypeError(f"no storage {storage!r} for weights; there are {', '.join(STORAGES)}")
+        array = _in_blocks(array, storage)
     if device.kind == "cpu" and (storage in STORAGES or storage in BLOCK_STORAGES["cpu"]):
         from tallow.backends.cpu.packing import pack
 
@@ -146,6 +149,15 @@ def pack_reference(array: Stored, storage: str, group: int | None = None) -> Mat
     if storage == "int8":
         return quantize_int8(_plain(array, "float32"), group)
     return DenseMatrix(_plain(array, storage).astype(as_dtype(storage).numpy, order="C"))
+
+
+def _in_blocks(array: Stored, storage: str) -> BlockMatrix:
+    """A matrix in GGUF's blocks, made from its numbers."""
+    if storage not in BLOCKS_MADE:
+        raise DTypeError(f"no storage {storage!r} for weights; there are {', '.join(STORAGES + BLOCKS_MADE)}")
+    from tallow.weights.blocks.encode import quantize
+
+    return quantize(_plain(array, "float32"), storage)
 
 
 def _plain(array: Stored, storage: str) -> Array:
