@@ -81,6 +81,47 @@ def in_turn(workers, rounds):
     return {name: statistics.median(values) for name, values in seconds.items()}, results
 
 
+TALLOW = [sys.executable, "-c", "import sys; from tallow.cli import main; sys.exit(main())"]  # what the script does
+
+
+def starts_in_turn(commands, rounds, threads):
+    """Run every command once a round, and once before, so that bytecode and files are warm.
+
+    Args:
+        commands: name -> a command and its arguments.
+        rounds: how often.
+        threads: that Tallow may use; the peer's command says so itself.
+
+    Returns:
+        Each by name: median seconds from a process's start to what it first prints, median peak memory in MB, and what
+        it printed.
+    """
+    found = {name: [] for name in commands}
+    for turn in range(rounds + 1):
+        for name, command in commands.items():
+            result = _start(command, threads)
+            if turn:
+                found[name].append(result)
+    seconds = {name: statistics.median(result[0] for result in results) for name, results in found.items()}
+    megabytes = {name: statistics.median(result[1] for result in results) for name, results in found.items()}
+    return seconds, megabytes, {name: results[0][2] for name, results in found.items()}
+
+
+def _start(command, threads):
+    environment = {**os.environ, "TALLOW_NUM_THREADS": str(threads)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # it would have every module compiled on every start
+    begun = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        first = os.read(process.stdout.fileno(), 1 << 16)
+        seconds = time.perf_counter() - begun
+        text = first + process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or not first:
+        sys.exit(f"{command[0]} ended with status {process.returncode} and printed {text!r}")
+    return seconds, usage.ru_maxrss / 1024, " ".join(text.decode().split())
+
+
 def limits(threads, nbytes=512 << 20):
     """(operations a second of a loop of multiply-adds, bytes a second of reading so much memory), measured now."""
     from tallow import _cpu, ones, set_num_threads

@@ -48,10 +48,10 @@ void* take_buffer(std::size_t bytes) {
             return memory;
         }
     }
-    void* memory = map_memory(capacity);
+    void* memory = map_memory(capacity, true);
     if (!memory) {
         release_buffers();
-        memory = map_memory(capacity);
+        memory = map_memory(capacity, true);
     }
     if (!memory) throw std::bad_alloc();
     return memory;

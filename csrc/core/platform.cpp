@@ -200,14 +200,17 @@ int usable_cores() {
     return cores < 1 ? 1 : cores;
 }
 
-void* map_memory(std::size_t bytes) {
+void* map_memory(std::size_t bytes, bool large_pages) {
 #if defined(_WIN32)
+    (void)large_pages;
     return VirtualAlloc(nullptr, bytes, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
 #else
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
 #if defined(MADV_HUGEPAGE)
-    if (bytes >= (std::size_t(4) << 20)) madvise(memory, bytes, MADV_HUGEPAGE);
+    if (large_pages && bytes >= (std::size_t(4) << 20)) madvise(memory, bytes, MADV_HUGEPAGE);
+#else
+    (void)large_pages;
 #endif
     return memory;
 #endif
@@ -215,7 +218,7 @@ void* map_memory(std::size_t bytes) {
 
 void* reserve_memory(std::size_t bytes) {
 #if defined(_WIN32)
-    return map_memory(bytes);
+    return map_memory(bytes, false);
 #else
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;

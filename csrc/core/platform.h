@@ -14,7 +14,9 @@ bool level_supported(Level level);  // by this processor and its operating syste
 Level best_level();                 // the richest supported one
 
 int usable_cores();       // physical cores that this process may use: affinity and the cgroup's quota are honoured
-void* map_memory(std::size_t bytes);  // zeroed pages, in large pages where the system has them; nullptr when refused
+// Zeroed pages, if wished large ones where the system has them; nullptr when refused. Large pages are quicker to find for a
+// processor, but in a virtual machine the first touch of one can take a hundred times as long as that of a small one.
+void* map_memory(std::size_t bytes, bool large_pages);
 void* reserve_memory(std::size_t bytes);  // zeroed pages that take memory one by one, when first written; nullptr when refused
 void unmap_memory(void* memory, std::size_t bytes);
 // What to do in a process that forks: before, and then in the parent and in the child.

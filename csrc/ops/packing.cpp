@@ -31,7 +31,7 @@ Matrix::Matrix(Storage storage, std::int64_t n, std::int64_t k, std::int64_t gro
     const bool apart = storage == Storage::i8 || storage == Storage::i8_groups;
     const std::size_t scales = apart ? panels * kernels.panel * groups() * sizeof(float) : 0;
     bytes_ = std::max(panels * panel_bytes + scales, line);
-    void* memory = map_memory(bytes_);
+    void* memory = map_memory(bytes_, false);
     if (!memory) throw std::bad_alloc();
     packed_.panels = static_cast<unsigned char*>(memory);
     packed_.scales = scales ? reinterpret_cast<float*>(packed_.panels + panels * panel_bytes) : nullptr;

@@ -81,5 +81,6 @@ NB_MODULE(_cpu, m) {
     bind_attention(m);
     bind_norm(m);
     bind_positions(m);
+    bind_strings(m);
     bind_tape(m);
 }

@@ -16,6 +16,9 @@ class Strings(list):
     def tolist(self):
         return list(self)
 
+    def pairs(self):
+        return [tuple(text.split(" ", 1)) for text in self]
+
 
 def byte_level(size=330):
     """A trained ``tokenizers.Tokenizer`` with two special and two plain added tokens."""

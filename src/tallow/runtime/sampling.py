@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,8 +72,9 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], row: int = 0) -> None:
         self.sampling = sampling
-        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
-        self._draws = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, row], np.uint64)))
+        seed = int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed
+        if sampling.temperature > 0:  # else nothing is drawn, and NumPy's generators need not be imported
+            self._draws = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, row], np.uint64)))
         self._seen = np.unique(np.asarray(prompt, np.int64)) if sampling.repetition_penalty != 1 else None
         self._counts: dict[int, int] = {}
 

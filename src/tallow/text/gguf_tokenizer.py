@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from tallow.errors import WeightsError
 from tallow.text.sentencepiece import SentencePieceTokenizer, encoder_from_scores
 from tallow.text.tokenizer import Tokenizer
 from tallow.weights.source import short
+
+if TYPE_CHECKING:
+    from tallow.weights.gguf_header import StringArray
 
 _CONTROL, _USER_DEFINED = 3, 4  # types of tokens: no text; text that is never split
 
@@ -77,7 +80,7 @@ def _byte_level(said: _Vocabulary, vocab: dict[str, int], added: dict[str, int])
     from tokenizers.models import BPE
 
     name = said.split()
-    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in said.strings("merges"))]
+    merges = said.array("merges").pairs()
     try:
         encoder = Encoder(BPE(vocab, merges, ignore_merges=name in _WHOLE_WORDS))
     except Exception as error:  # the library raises bare Exception
@@ -133,7 +136,7 @@ class _Vocabulary:
     def __init__(self, metadata: Mapping[str, Any], where: str) -> None:
         self.metadata = metadata
         self.where = where
-        self.tokens = self.strings("tokens")
+        self.tokens = self.array("tokens").tolist()
         types = metadata.get("tokenizer.ggml.token_type")
         if types is None:
             types = np.ones(len(self.tokens), np.int32)
@@ -141,12 +144,12 @@ class _Vocabulary:
             raise WeightsError(f"{where}: tokenizer.ggml.token_type must be a number for each token")
         self.types = types
 
-    def strings(self, key: str) -> list[str]:
+    def array(self, key: str) -> StringArray:
         """A list of strings."""
-        values = self.metadata.get(f"tokenizer.ggml.{key}")
-        if values is None or not hasattr(values, "tolist") or isinstance(values, np.ndarray):
+        values: Any = self.metadata.get(f"tokenizer.ggml.{key}")
+        if not hasattr(values, "pairs"):
             raise WeightsError(f"{self.where}: lacks tokenizer.ggml.{key}, a list of strings")
-        return values.tolist()  # type: ignore[no-any-return]
+        return values  # type: ignore[no-any-return]
 
     def token(self, name: str) -> str | None:
         """The text of a special token, ``"bos"`` and so on; None if there is none."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from tallow import _cpu
 from tallow.errors import WeightsError
 from tallow.weights.cursor import Cursor
 from tallow.weights.source import MappedFile
@@ -16,51 +16,34 @@ _MAX_KEY = 65_535  # the format's own limit
 _MAX_DEPTH = 4  # of arrays in arrays; no published file has any
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
 _BOOL, _STRING, _ARRAY = 7, 8, 9
-_LENGTH = struct.Struct("<Q")
 
 
-class StringArray(Sequence[str]):
+class StringArray:
     """The strings of a metadata array. They stay in the file until they are asked for."""
 
-    def __init__(self, file: MappedFile, starts: list[int], end: int, where: str) -> None:
+    def __init__(self, file: MappedFile, begin: int, count: int, where: str) -> None:
         self._file = file
-        self._starts = starts
-        self._end = end
+        self._begin = begin
+        self._count = count
         self._where = where
 
     def __len__(self) -> int:
-        return len(self._starts)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        start = self._starts[index]
-        (length,) = _LENGTH.unpack_from(self._file.map, start)
-        return self._decode(self._file.map[start + 8 : start + 8 + length])
+        return self._count
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tolist())
 
     def tolist(self) -> list[str]:
-        """All of them, read in one go."""
-        if not self._starts:
-            return []
-        base = self._starts[0]
-        data = self._file.map[base : self._end]
-        begins = [start + 8 - base for start in self._starts]
-        ends = [*(begin - 8 for begin in begins[1:]), len(data)]
-        try:
-            return [data[a:b].decode() for a, b in zip(begins, ends, strict=True)]
-        except UnicodeDecodeError:
-            raise WeightsError(f"{self._where}: holds a string that is not UTF-8") from None
+        """All of them."""
+        return self._read(pairs=False)
 
-    def _decode(self, data: bytes) -> str:
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each cut in two at its first space, as merges are written."""
+        return self._read(pairs=True)
+
+    def _read(self, pairs: bool) -> list[Any]:
         try:
-            return data.decode()
+            return _cpu.read_strings(self._file.map, self._begin, self._count, pairs)  # type: ignore[no-any-return]
         except UnicodeDecodeError:
             raise WeightsError(f"{self._where}: holds a string that is not UTF-8") from None
 
@@ -113,18 +96,13 @@ class Header(Cursor):
         return [self._array(what, depth + 1) for _ in range(self.count(f"values of {what}", 12))]
 
     def _strings(self, count: int, what: str) -> StringArray:
-        """Find where each string begins; vocabularies have hundreds of thousands, so the loop is bare."""
-        data, position, last = self.file.map, self.position, self.file.size - 8
-        unpack = _LENGTH.unpack_from
-        starts = []
-        for _ in range(count):
-            if position > last:
-                self.position = min(position, self.file.size)
-                self.skip(self.file.size + 1, what)  # raises
-            starts.append(position)
-            position += 8 + unpack(data, position)[0]
-        self.skip(position - self.position, what)
-        return StringArray(self.file, starts, position, f"{self.file.path}: {what}")
+        begin = self.position
+        try:
+            end = _cpu.skip_strings(self.file.map, begin, count)
+        except IndexError:
+            raise WeightsError(f"{self.file.path}: cut off in {what}, or a string in it has a wrong length") from None
+        self.skip(end - begin, what)
+        return StringArray(self.file, begin, count, f"{self.file.path}: {what}")
 
     def _bool(self, byte: int, what: str) -> bool:
         if byte > 1:
