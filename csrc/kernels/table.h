@@ -7,12 +7,15 @@
 #include "kernels/attention.h"
 #include "kernels/matrix.h"
 #include "kernels/norm.h"
+#include "kernels/rowwise.h"
 
 namespace tallow {
 
 struct Kernels {
     void (*layer_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
     void (*rms_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
+    void (*activate)(const ActivationArgs& args, std::int64_t row, std::int64_t begin, std::int64_t end);
+    void (*softmax)(const SoftmaxArgs& args, std::int64_t begin, std::int64_t end);
     MatrixKernels matrix[storage_count];  // by Storage
 
     // Stores positions [begin, end) of a row and head; no other thread may be writing to a panel that they touch.
@@ -31,6 +34,7 @@ struct Kernels {
 #define TALLOW_DECLARE_LEVEL(level)                 \
     namespace level {                               \
     void add_norm_kernels(Kernels& table);          \
+    void add_rowwise_kernels(Kernels& table);       \
     void add_linear_kernels(Kernels& table);        \
     void add_packing_kernels(Kernels& table);       \
     void add_attention_kernels(Kernels& table);     \
@@ -38,6 +42,7 @@ struct Kernels {
     void add_measure_kernels(Kernels& table);       \
     inline void add_kernels(Kernels& table) {       \
         add_norm_kernels(table);                    \
+        add_rowwise_kernels(table);                 \
         add_linear_kernels(table);                  \
         add_packing_kernels(table);                 \
         add_attention_kernels(table);               \

@@ -10,6 +10,7 @@ void bind_linear(nanobind::module_& m);
 void bind_attention(nanobind::module_& m);
 void bind_norm(nanobind::module_& m);
 void bind_positions(nanobind::module_& m);
+void bind_rowwise(nanobind::module_& m);
 void bind_strings(nanobind::module_& m);
 void bind_tape(nanobind::module_& m);
 

@@ -81,6 +81,7 @@ NB_MODULE(_cpu, m) {
     bind_attention(m);
     bind_norm(m);
     bind_positions(m);
+    bind_rowwise(m);
     bind_strings(m);
     bind_tape(m);
 }

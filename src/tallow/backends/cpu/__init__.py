@@ -8,4 +8,4 @@ from tallow import _cpu, dtypes
 
 _cpu.register_numpy(np.ndarray, {dtype.name: dtype.numpy for dtype in dtypes.ALL})
 
-from tallow.backends.cpu import arithmetic, attention, audio, conv, linear, norm, positions  # noqa: E402, F401
+from tallow.backends.cpu import activation, arithmetic, attention, audio, conv, linear, norm, positions, softmax  # noqa: E402, F401

@@ -1,0 +1,77 @@
+#include "kernels/rowwise.h"
+
+#include <math.h>
+
+#include "kernels/activation.h"
+#include "kernels/simd.h"
+#include "kernels/table.h"
+
+namespace tallow::TALLOW_LEVEL {
+
+namespace {
+
+template <Activation activation>
+void activate_span(float* out, const float* x, const float* up, int64_t count) {
+    for (int64_t i = 0; i < count; i += width) {
+        F32 y = activate<activation>(load_partial(x + i, count - i));
+        if (up) y = y * load_partial(up + i, count - i);
+        store_partial(out + i, y, count - i);
+    }
+}
+
+void activate_row(const ActivationArgs& args, int64_t row, int64_t begin, int64_t end) {
+    float* out = args.out + row * args.out_stride + begin;
+    const float* x = args.x + row * args.x_stride + begin;
+    const float* up = args.up ? args.up + row * args.up_stride + begin : nullptr;
+    switch (args.activation) {
+        case Activation::none: return activate_span<Activation::none>(out, x, up, end - begin);
+        case Activation::gelu: return activate_span<Activation::gelu>(out, x, up, end - begin);
+        case Activation::gelu_tanh: return activate_span<Activation::gelu_tanh>(out, x, up, end - begin);
+        case Activation::silu: return activate_span<Activation::silu>(out, x, up, end - begin);
+        case Activation::relu: return activate_span<Activation::relu>(out, x, up, end - begin);
+    }
+}
+
+const float infinity = as_float(0x7f800000);
+
+// A vector of which only the first n lanes come from memory; the others are -inf, which a maximum passes over and whose
+// exponential is 0.
+TALLOW_INLINE F32 load_or_least(const float* p, int64_t n) {
+    if (n >= width) return load(p);
+    float lane[width];
+    for (int i = 0; i < width; ++i) lane[i] = i < n ? p[i] : -infinity;
+    return load(lane);
+}
+
+// The result of each step is a vector, so its order depends on the width of a row alone.
+TALLOW_INLINE void softmax_row(const float* x, float* out, int64_t n, bool log) {
+    F32 most = set(-infinity);
+    for (int64_t i = 0; i < n; i += width) most = max(load_or_least(x + i, n - i), most);  // passes over NaN
+    const F32 shift = set(largest(most));
+    F32 sums = set(0.0f);
+    for (int64_t i = 0; i < n; i += width) {
+        const F32 shifted = load_or_least(x + i, n - i) - shift, e = exp(shifted);
+        sums = sums + e;
+        store_partial(out + i, log ? shifted : e, n - i);
+    }
+    const float total = sum(sums);
+    const F32 whole = set(log ? logf(total) : total);
+    for (int64_t i = 0; i < n; i += width) {
+        const F32 y = load_partial(out + i, n - i);
+        store_partial(out + i, log ? y - whole : y / whole, n - i);
+    }
+}
+
+void softmax(const SoftmaxArgs& args, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+        softmax_row(args.x + row * args.x_stride, args.out + row * args.out_stride, args.width, args.log);
+}
+
+}  // namespace
+
+void add_rowwise_kernels(Kernels& table) {
+    table.activate = activate_row;
+    table.softmax = softmax;
+}
+
+}  // namespace tallow::TALLOW_LEVEL

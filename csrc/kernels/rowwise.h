@@ -1,0 +1,28 @@
+// Activations, number by number, and softmax, row by row.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/matrix.h"
+
+namespace tallow {
+
+// out = activation(x), times `up` if there is one: SwiGLU (Shazeer 2020) where the activation is SiLU.
+struct ActivationArgs {
+    float* out;
+    const float* x;
+    const float* up;  // nullptr, or a matrix like x
+    std::int64_t rows, width;
+    std::int64_t out_stride, x_stride, up_stride;  // floats from one row to the next
+    Activation activation;
+};
+
+struct SoftmaxArgs {
+    float* out;
+    const float* x;
+    std::int64_t rows, width;
+    std::int64_t out_stride, x_stride;
+    bool log;  // of the result
+};
+
+}  // namespace tallow

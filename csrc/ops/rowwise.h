@@ -1,0 +1,10 @@
+#pragma once
+
+#include "kernels/rowwise.h"
+
+namespace tallow {
+
+void activate(const ActivationArgs& args);
+void softmax(const SoftmaxArgs& args);
+
+}  // namespace tallow

@@ -1,0 +1,51 @@
+#include "ops/rowwise.h"
+
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+#include <stdexcept>
+
+#include "python/array.h"
+#include "python/bind.h"
+#include "python/tape.h"
+
+namespace nb = nanobind;
+
+namespace tallow {
+
+namespace {
+
+// A result and an operand of the same shape, as rows of adjacent numbers.
+void require_rows(const Array& out, const Array& x) {
+    const bool fits = x.ndim == 2 && out.ndim == 2 && out.shape[0] == x.shape[0] && out.shape[1] == x.shape[1];
+    if (!fits || !x.rows_contiguous() || !out.contiguous()) throw std::invalid_argument("rows: arrays do not fit");
+}
+
+}  // namespace
+
+void bind_rowwise(nb::module_& m) {
+    m.def("activate", [](const Array& out, const Array& x, const std::optional<Array>& up, int activation) {
+        require_rows(out, x);
+        if (up) require_rows(out, *up);
+        if (activation < 0 || activation > static_cast<int>(Activation::relu)) throw std::invalid_argument("no such activation");
+        const ActivationArgs args{out.as<float>(DType::f32, "out"),
+                                  x.as<const float>(DType::f32, "x"),
+                                  up ? up->as<const float>(DType::f32, "up") : nullptr,
+                                  x.shape[0],
+                                  x.shape[1],
+                                  x.shape[1],
+                                  x.strides[0] / 4,
+                                  up ? up->strides[0] / 4 : 0,
+                                  static_cast<Activation>(activation)};
+        perform([args] { activate(args); });
+    }, nb::arg("out"), nb::arg("x"), nb::arg("up").none(), nb::arg("activation"));
+
+    m.def("softmax", [](const Array& out, const Array& x, bool log) {
+        require_rows(out, x);
+        const SoftmaxArgs args{out.as<float>(DType::f32, "out"), x.as<const float>(DType::f32, "x"), x.shape[0], x.shape[1],
+                               x.shape[1], x.strides[0] / 4, log};
+        perform([args] { softmax(args); });
+    });
+}
+
+}  // namespace tallow

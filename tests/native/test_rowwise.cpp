@@ -1,0 +1,45 @@
+// Activations and softmax against plain loops in double precision.
+#include <cmath>
+
+#include "check.h"
+#include "core/thread_pool.h"
+#include "ops/rowwise.h"
+#include "random.h"
+
+using namespace tallow;
+using testing::Random;
+
+LEVEL_TEST(gated_activation) {
+    Random random(11);
+    for (std::int64_t width : {1, 3, 4, 15, 16, 17, 100, 40000}) {
+        const std::int64_t rows = 3, stride = width + 5;
+        const std::vector<float> x = random.numbers(rows * stride), up = random.numbers(rows * stride);
+        std::vector<float> out(rows * width);
+        activate({out.data(), x.data(), up.data(), rows, width, width, stride, stride, Activation::silu});
+        for (std::int64_t i = 0; i < rows; ++i)
+            for (std::int64_t j = 0; j < width; ++j) {
+                const double a = x[i * stride + j], wanted = a / (1 + std::exp(-a)) * up[i * stride + j];
+                CHECK(std::fabs(out[i * width + j] - wanted) <= 1e-6 + 1e-6 * std::fabs(wanted));
+            }
+    }
+}
+
+LEVEL_TEST(softmax_rows) {
+    Random random(12);
+    for (std::int64_t width : {1, 2, 5, 16, 31, 333}) {
+        const std::int64_t rows = 5, stride = width + 3;
+        const std::vector<float> x = random.numbers(rows * stride);
+        std::vector<float> out(rows * width), logs(rows * width);
+        softmax({out.data(), x.data(), rows, width, width, stride, false});
+        softmax({logs.data(), x.data(), rows, width, width, stride, true});
+        for (std::int64_t i = 0; i < rows; ++i) {
+            double total = 0;
+            for (std::int64_t j = 0; j < width; ++j) total += std::exp(double(x[i * stride + j]));
+            for (std::int64_t j = 0; j < width; ++j) {
+                const double wanted = std::exp(double(x[i * stride + j])) / total;
+                CHECK(std::fabs(out[i * width + j] - wanted) <= 2e-6 * wanted);
+                CHECK(std::fabs(logs[i * width + j] - std::log(wanted)) <= 2e-6 + 2e-6 * std::fabs(std::log(wanted)));
+            }
+        }
+    }
+}
