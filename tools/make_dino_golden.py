@@ -25,13 +25,19 @@ def main():
     for kind in tiny_dino.CONFIGS:
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             tiny_dino.write(Path(folder), kind)
-            model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+            looks = kind != "convnext"
+            options = {"attn_implementation": "eager"} if looks else {}
+            model = AutoModel.from_pretrained(folder, **options).eval()
             pixels = np.random.default_rng(5).standard_normal((2, 3, 32, 48)).astype(np.float32)
-            seen = model(torch.from_numpy(pixels), output_hidden_states=True, output_attentions=True)
+            seen = model(
+                torch.from_numpy(pixels), output_hidden_states=True, **({"output_attentions": True} if looks else {})
+            )
         for i, state in enumerate(seen.hidden_states):
-            golden[f"{kind}/state{i}"] = state[:, ::3].numpy()
+            # Tokens (b, n, dim); a ConvNeXt's are maps (b, dim, h, w), the first of them the pixels.
+            golden[f"{kind}/state{i}"] = (state[:, ::3] if looks else state[:, ::5]).numpy()
         golden[f"{kind}/tokens"] = seen.last_hidden_state[:, ::3].numpy()
-        golden[f"{kind}/attention"] = seen.attentions[1][0, 1].numpy()
+        if looks:
+            golden[f"{kind}/attention"] = seen.attentions[1][0, 1].numpy()
     np.savez_compressed(TARGET, **golden)
     print(TARGET, TARGET.stat().st_size, "bytes", {name: value.shape for name, value in golden.items()})
 

@@ -1,4 +1,4 @@
-// What follows the sums of a product: bias, activation, residual, and out they go.
+// What follows the sums of a product: bias, activation, scale, residual, and out they go.
 #pragma once
 
 #include "kernels/activation.h"
@@ -26,6 +26,7 @@ void finish_as(const LinearArgs& args, Sums sums, int64_t row, int64_t rows, int
             F32 y = Sums::at(sums, i, i * panel_width + f, first + f);
             if (args.bias) y = y + load_partial(args.bias + first + f, n);
             y = activate<activation>(y);
+            if (args.scale) y = y * load_partial(args.scale + first + f, n);
             if (residual) y = y + load_partial(residual + f, n);
             store_partial(out + f, y, n);
         }

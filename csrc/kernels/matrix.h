@@ -65,7 +65,7 @@ struct Rows {
 
 enum class Activation : std::uint8_t { none, gelu, gelu_tanh, silu, relu };
 
-// out = activation(x · weightᵀ + bias) + residual
+// out = activation(x · weightᵀ + bias) · scale + residual
 struct LinearArgs {
     const PackedMatrix* weight;
     Rows x;
@@ -73,6 +73,7 @@ struct LinearArgs {
     float* out;
     std::int64_t out_stride;
     const float* bias;      // (n), or nullptr
+    const float* scale;     // (n), or nullptr
     const float* residual;  // nullptr, or a matrix like out, which may be out itself
     std::int64_t residual_stride;
     Activation activation;

@@ -5,8 +5,10 @@
 #include <cstdint>
 
 #include "kernels/attention.h"
+#include "kernels/depthwise.h"
 #include "kernels/matrix.h"
 #include "kernels/norm.h"
+#include "kernels/rope.h"
 #include "kernels/rowwise.h"
 
 namespace tallow {
@@ -16,6 +18,8 @@ struct Kernels {
     void (*rms_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
     void (*activate)(const ActivationArgs& args, std::int64_t row, std::int64_t begin, std::int64_t end);
     void (*softmax)(const SoftmaxArgs& args, std::int64_t begin, std::int64_t end);
+    void (*rope)(const RopeArgs& args, std::int64_t begin, std::int64_t end);            // positions of all rows
+    void (*depthwise)(const DepthwiseArgs& args, std::int64_t begin, std::int64_t end);  // lines of all outputs
     MatrixKernels matrix[storage_count];  // by Storage
 
     // Stores positions [begin, end) of a row and head; no other thread may be writing to a panel that they touch.
@@ -35,6 +39,8 @@ struct Kernels {
     namespace level {                               \
     void add_norm_kernels(Kernels& table);          \
     void add_rowwise_kernels(Kernels& table);       \
+    void add_rope_kernels(Kernels& table);          \
+    void add_depthwise_kernels(Kernels& table);     \
     void add_linear_kernels(Kernels& table);        \
     void add_packing_kernels(Kernels& table);       \
     void add_attention_kernels(Kernels& table);     \
@@ -43,6 +49,8 @@ struct Kernels {
     inline void add_kernels(Kernels& table) {       \
         add_norm_kernels(table);                    \
         add_rowwise_kernels(table);                 \
+        add_rope_kernels(table);                    \
+        add_depthwise_kernels(table);               \
         add_linear_kernels(table);                  \
         add_packing_kernels(table);                 \
         add_attention_kernels(table);               \

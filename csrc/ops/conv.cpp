@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/kernels.h"
 #include "core/thread_pool.h"
 
 namespace tallow {
@@ -31,6 +32,13 @@ void channels_last(const ChannelsLastArgs& args) {
             turn(args, i / pieces, first, std::min(first + pixels_at_once, args.width));
         }
     });
+}
+
+void depthwise(const DepthwiseArgs& args, std::int64_t images) {
+    const Windows& w = args.windows;
+    const int64_t work = w.out_width * w.channels * w.kernel_height * w.kernel_width;  // of a line
+    parallel_for(images * w.out_height, 65536 / (work + 1) + 1,
+                 [&](int64_t begin, int64_t end) { kernels().depthwise(args, begin, end); });
 }
 
 }  // namespace tallow

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/matrix.h"
+#include "kernels/depthwise.h"
 
 namespace tallow {
 
@@ -13,5 +13,6 @@ struct ChannelsLastArgs {
 };
 
 void channels_last(const ChannelsLastArgs& args);
+void depthwise(const DepthwiseArgs& args, std::int64_t images);
 
 }  // namespace tallow

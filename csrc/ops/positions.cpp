@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/kernels.h"
 #include "core/thread_pool.h"
 
 namespace tallow {
@@ -13,6 +14,8 @@ namespace {
 
 // Angles whose sines are worth waking another thread for.
 constexpr std::int64_t worth_sharing = 4096;
+// Numbers to turn that are.
+constexpr std::int64_t worth_turning = 16384;
 
 }  // namespace
 
@@ -40,6 +43,11 @@ void rotary_angles(const AnglesArgs& args) {
             args.sin[i] = static_cast<float>(std::sin(static_cast<double>(angle))) * args.factor;
         }
     });
+}
+
+void rope(const RopeArgs& args, std::int64_t batch) {
+    parallel_for(batch * args.n, worth_turning / (args.heads * args.pairs * 2 + 1) + 1,
+                 [&](std::int64_t begin, std::int64_t end) { kernels().rope(args, begin, end); });
 }
 
 }  // namespace tallow

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/rope.h"
+
 namespace tallow {
 
 struct PositionsArgs {
@@ -35,5 +37,6 @@ struct AnglesArgs {
 };
 
 void rotary_angles(const AnglesArgs& args);
+void rope(const RopeArgs& args, std::int64_t batch);
 
 }  // namespace tallow

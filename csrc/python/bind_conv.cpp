@@ -70,6 +70,26 @@ void bind_product(const Array& out, const Array& x, const Matrix& weight, std::o
     perform([args] { linear(args); });
 }
 
+// out (b, h', w', c) in C order, weight (taps, c)
+void bind_depthwise(const Array& out, const Array& x, const Array& weight, std::optional<Array> bias, Pair kernel, Pair step,
+                    Pair padding, Pair dilation) {
+    DepthwiseArgs args{};
+    const Rows rows = windows_of(x, kernel, step, padding, dilation);
+    args.x = rows.data;
+    const Windows& w = args.windows = rows.windows;
+    require(weight.ndim == 2 && weight.contiguous() && weight.shape[0] == w.kernel_height * w.kernel_width &&
+                weight.shape[1] == w.channels, "weight");
+    require(out.ndim == 4 && out.shape[0] == x.shape[0] && out.shape[1] == w.out_height && out.shape[2] == w.out_width &&
+                out.shape[3] == w.channels && out.contiguous() && out.writable, "out");
+    args.weight = weight.as<const float>(DType::f32, "weight");
+    args.out = out.as<float>(DType::f32, "out");
+    if (bias) {
+        require(bias->contiguous() && bias->size() == w.channels, "bias");
+        args.bias = bias->as<const float>(DType::f32, "bias");
+    }
+    perform([args, images = x.shape[0]] { depthwise(args, images); });
+}
+
 // out (b, h, w, c) in C order, x (b, c, h, w) of any strides
 void bind_channels_last(const Array& out, const Array& x) {
     require(x.ndim == 4 && out.ndim == 4 && out.contiguous() && out.writable, "out");
@@ -86,6 +106,8 @@ void bind_channels_last(const Array& out, const Array& x) {
 
 void bind_conv(nb::module_& m) {
     m.def("conv", &bind_product, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg());
+    m.def("depthwise", &bind_depthwise, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg());
     m.def("channels_last", &bind_channels_last);
 }

@@ -99,7 +99,7 @@ const float* matrix_of(const Array& a, std::int64_t rows, std::int64_t columns, 
 }
 
 void bind_product(const Array& out, const Array& x, const Matrix& weight, std::optional<Array> bias, int activation,
-                  std::optional<Array> residual) {
+                  std::optional<Array> residual, std::optional<Array> scale) {
     const PackedMatrix& w = weight.packed();
     const std::int64_t rows = x.ndim == 2 ? x.shape[0] : -1;
     if (activation < 0 || activation > static_cast<int>(Activation::relu)) throw std::invalid_argument("linear: activation");
@@ -114,6 +114,10 @@ void bind_product(const Array& out, const Array& x, const Matrix& weight, std::o
     if (bias) {
         if (!bias->contiguous() || bias->size() != w.n) throw std::invalid_argument("linear: bias does not fit");
         args.bias = bias->as<const float>(DType::f32, "bias");
+    }
+    if (scale) {
+        if (!scale->contiguous() || scale->size() != w.n) throw std::invalid_argument("linear: scale does not fit");
+        args.scale = scale->as<const float>(DType::f32, "scale");
     }
     if (residual) {
         args.residual = matrix_of(*residual, rows, w.n, "residual");
@@ -134,7 +138,8 @@ void bind_linear(nb::module_& m) {
         .def("dequantize_into", [](const Matrix& matrix, const Array& out) { matrix_rows(matrix, out, nullptr); });
     m.def("pack", &pack, nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("pack_blocks", &pack_blocks);
-    m.def("linear", &bind_product, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none());
+    m.def("linear", &bind_product, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(),
+          nb::arg().none() = nb::none());
 }
 
 }  // namespace tallow

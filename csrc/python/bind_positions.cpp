@@ -49,6 +49,20 @@ void bind_positions(nb::module_& m) {
                               frequencies.as<const float>(DType::f32, "frequencies"), count, pairs, factor};
         perform([args] { rotary_angles(args); });
     });
+
+    m.def("rope", [](const Array& out, const Array& x, const Array& cos, const Array& sin) {
+        require(x.ndim == 4 && out.ndim == 4 && cos.ndim == 3 && sin.ndim == 3 && x.shape[3] % 2 == 0 && out.contiguous() &&
+                out.writable && x.rows_contiguous() && cos.contiguous() && sin.contiguous());
+        const std::int64_t b = x.shape[0], n = x.shape[1], heads = x.shape[2], pairs = x.shape[3] / 2;
+        for (int i = 0; i < 4; ++i) require(out.shape[i] == x.shape[i] && x.strides[i] % 4 == 0);
+        for (const Array* a : {&cos, &sin})
+            require((a->shape[0] == 1 || a->shape[0] == b) && a->shape[0] == cos.shape[0] && a->shape[1] == n && a->shape[2] == pairs);
+        const RopeArgs args{out.as<float>(DType::f32, "out"), x.as<const float>(DType::f32, "x"),
+                            x.strides[0] / 4, x.strides[1] / 4, x.strides[2] / 4,
+                            cos.as<const float>(DType::f32, "cos"), sin.as<const float>(DType::f32, "sin"),
+                            cos.shape[0] == 1 ? 0 : n * pairs, n, heads, pairs};
+        perform([args, b] { rope(args, b); });
+    });
 }
 
 }  // namespace tallow

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tallow.models.dinov3 import DINOv3ViT, PictureConfig
+from tallow.models.dinov3 import DINOv3ConvNext, DINOv3ViT, PictureConfig
 from tallow.tensor import Tensor
 from tallow.weights.safetensors import open_safetensors
 from tallow.weights.var_builder import VarBuilder
@@ -19,13 +19,16 @@ def relative_error(ours, theirs):
     return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
+def made(model_class, kind, folder):
+    tiny_dino.write(folder, kind)
+    config = model_class.Config.from_dict(tiny_dino.CONFIGS[kind])
+    return model_class(config, VarBuilder(open_safetensors(folder)), PictureConfig.from_dict(tiny_dino.PICTURES))
+
+
 @pytest.fixture(scope="module", params=["vit", "gated"])
 def pair(request, tmp_path_factory):
     """The name of the goldens, and the model."""
-    folder = tiny_dino.write(tmp_path_factory.mktemp("dino"), request.param)
-    config = DINOv3ViT.Config.from_dict(tiny_dino.CONFIGS[request.param])
-    model = DINOv3ViT(config, VarBuilder(open_safetensors(folder)), PictureConfig.from_dict(tiny_dino.PICTURES))
-    return request.param, model
+    return request.param, made(DINOv3ViT, request.param, tmp_path_factory.mktemp("dino"))
 
 
 def test_every_layer(pair):
@@ -44,3 +47,13 @@ def test_attention(pair):
     found = model.attention(Tensor(PIXELS[0]), 1, layer=1)
     assert found.grid == (4, 6)
     assert np.abs(found.weights.numpy() - GOLDEN[f"{kind}/attention"]).max() < 1e-6
+
+
+def test_every_stage_of_a_convnext(tmp_path):
+    model = made(DINOv3ConvNext, "convnext", tmp_path)
+    x = Tensor(PIXELS).permute(0, 2, 3, 1)
+    for i, stage in enumerate(model.stages):
+        x = stage(x)
+        found = x.numpy().transpose(0, 3, 1, 2)[:, ::5]
+        assert relative_error(found, GOLDEN[f"convnext/state{i + 1}"]) < 2e-6, f"stage {i}"
+    assert relative_error(model(Tensor(PIXELS)).numpy()[:, ::3], GOLDEN["convnext/tokens"]) < 2e-6

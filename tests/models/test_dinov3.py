@@ -11,7 +11,8 @@ from PIL import Image
 
 import tallow as tl
 from tallow.errors import ArgumentError, MediaError, ModelNotFoundError, ShapeError, WeightsError
-from tallow.models.dinov3 import DINOv3ViT, DINOv3ViTConfig, PictureConfig
+from tallow.models.dinov3 import DINOv3ConvNextConfig, DINOv3ViT, DINOv3ViTConfig, PictureConfig
+from tallow.models.registry import find_class
 from tallow.runtime.memory import estimate_memory
 from tallow.runtime.threads import get_num_threads, set_num_threads
 from tallow.weights.safetensors import open_safetensors
@@ -24,6 +25,12 @@ from tests.test_hub import fill_cache
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tiny_dino.write(tmp_path_factory.mktemp("dino"))
+
+
+@pytest.fixture(scope="module")
+def convnext(tmp_path_factory):
+    yield tl.load(tiny_dino.write(tmp_path_factory.mktemp("dino"), "convnext"), device="cpu")
+    tl.unload()
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +123,21 @@ def test_pixels_in_their_own_sizes(model):
         model(tl.ones((1, 3, 30, 32)))
 
 
+def test_a_convnext(convnext):
+    """Its class token stands for the mean of the patches, before the norm of both."""
+    pictures = [photo(40 + 30 * (i % 3), 64, i) for i in range(5)]
+    vectors = convnext.embed(pictures, proportional=True).numpy()
+    assert vectors.shape == (5, 40)
+    for picture, vector in zip(pictures, vectors, strict=True):
+        assert np.array_equal(convnext.embed(picture, proportional=True).numpy(), vector)
+    found = convnext.features(pictures[0], size=(48, 80))
+    assert (found.class_token.shape, found.registers.shape, found.patches.shape) == ((40,), (0, 40), (3, 5, 40))
+    with pytest.raises(ArgumentError, match="multiples of 16"):
+        convnext.embed(pictures[0], size=40)
+    with pytest.raises(ShapeError, match="multiples of 16"):
+        convnext(tl.ones((1, 3, 24, 32)))
+
+
 def test_attention(model):
     picture = photo(32, 48)
     maps = model.attention(picture, size=(32, 48))
@@ -179,7 +201,7 @@ def test_arrays_that_are_no_pictures(model):
 
 
 @pytest.mark.parametrize("options", [{"quantize": "int8"}, {"dtype": "float16"}, {"dtype": "bfloat16"}])
-@pytest.mark.parametrize("kind", ["vit", "gated"])
+@pytest.mark.parametrize("kind", tiny_dino.CONFIGS)
 def test_smaller_weights(kind, options, tmp_path):
     exact = tl.load(tiny_dino.write(tmp_path, kind), device="cpu")
     smaller = tl.load(tmp_path, device="cpu", **options)
@@ -260,8 +282,23 @@ def test_a_model_without_settings_for_pictures():
         model.embed(photo(9, 9))
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_weights_are_estimated_from_the_config(gated):
-    config = DINOv3ViTConfig(num_hidden_layers=2, num_register_tokens=4, use_gated_mlp=gated)
-    assert estimate_memory(config).weights == pytest.approx(DINOv3ViT(config, VarBuilder.random()).nbytes, rel=0.02)
-    assert estimate_memory(dataclasses.asdict(config) | {"model_type": "dinov3_vit"}) == estimate_memory(config)
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("dinov3_vit", DINOv3ViTConfig(num_hidden_layers=2, num_register_tokens=4)),
+        ("dinov3_vit", DINOv3ViTConfig(num_hidden_layers=2, num_register_tokens=4, use_gated_mlp=True)),
+        ("dinov3_convnext", DINOv3ConvNextConfig(depths=(1, 1, 2, 1))),
+    ],
+)
+def test_weights_are_estimated_from_the_config(family, config):
+    model = find_class(family)(config, VarBuilder.random())
+    assert estimate_memory(config).weights == pytest.approx(model.nbytes, rel=0.02)
+    assert estimate_memory(dataclasses.asdict(config) | {"model_type": family}) == estimate_memory(config)
+
+
+@pytest.mark.parametrize(
+    "change", [{"depths": [1, 2]}, {"hidden_sizes": [8, 0, 8]}, {"hidden_act": "relu"}, {"layer_norm_eps": -1}]
+)
+def test_configs_of_convnexts_that_do_not_fit(change):
+    with pytest.raises(WeightsError, match=r"config\.json of a DINOv3"):
+        DINOv3ConvNextConfig.from_dict(tiny_dino.CONFIGS["convnext"] | change)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from tallow.models.dinov3 import DINOv3ViT
+from tallow.models.registry import find_class
 from tallow.weights.safetensors import save_safetensors
 from tallow.weights.var_builder import VarBuilder
 from tests.runtime.published import Recording
@@ -16,7 +16,11 @@ VIT = {
 CONFIGS = {
     "vit": VIT,
     "gated": VIT | {"use_gated_mlp": True, "hidden_act": "silu", "query_bias": False, "value_bias": False},
-}
+    "convnext": {
+        "model_type": "dinov3_convnext", "hidden_sizes": [16, 24, 40], "depths": [1, 2, 1], "image_size": 32,
+        "hidden_act": "gelu",
+    },
+}  # fmt: skip
 PICTURES = {
     "image_processor_type": "DINOv3ViTImageProcessorFast", "do_resize": True, "do_rescale": True, "do_normalize": True,
     "do_center_crop": None, "size": {"height": 32, "width": 32}, "resample": 2, "rescale_factor": 1 / 255,
@@ -27,8 +31,10 @@ PICTURES = {
 def weights(kind="vit", seed=0):
     """Tensors by Hugging Face's names."""
     source = Recording(seed)
-    DINOv3ViT(DINOv3ViT.Config.from_dict(CONFIGS[kind]), VarBuilder(source))
-    source.draw("embeddings.mask_token", (1, 1, 48))  # which only training uses
+    model_class = find_class(CONFIGS[kind]["model_type"])
+    model_class(model_class.Config.from_dict(CONFIGS[kind]), VarBuilder(source))
+    if CONFIGS[kind]["model_type"] == "dinov3_vit":
+        source.draw("embeddings.mask_token", (1, 1, 48))  # which only training uses
     return source.drawn
 
 

@@ -18,18 +18,22 @@ sizes = st.integers(1, 40)
     inner=sizes,
     out=sizes,
     bias=st.booleans(),
+    scale=st.booleans(),
     residual=st.booleans(),
     activation=st.sampled_from([None, "gelu", "silu", "relu"]),
 )
 @settings(max_examples=30, deadline=None)
-def test_linear(op, batch, inner, out, bias, residual, activation):
+def test_linear(op, batch, inner, out, bias, scale, residual, activation):
     rng = np.random.default_rng(0)
     x, matrix = rng.standard_normal((*batch, inner)), rng.standard_normal((out, inner))
     b = rng.standard_normal(out) if bias else None
     r = rng.standard_normal((*batch, out)) if residual else None
+    s = rng.standard_normal(out) if scale else None
     expected = x @ matrix.T + (0 if b is None else b)
     if activation:
         expected = FORMULAS[activation](expected)
+    if s is not None:
+        expected = expected * s
     if r is not None:
         expected = expected + r
     y = op(
@@ -37,6 +41,7 @@ def test_linear(op, batch, inner, out, bias, residual, activation):
         tensor(matrix),
         None if b is None else tensor(b),
         activation=activation,
+        scale=None if s is None else tensor(s),
         residual=None if r is None else tensor(r),
     )
     assert y.dtype.name == "float32"
@@ -53,6 +58,8 @@ def test_linear_on_a_weight_of_each_storage(op, storage, bound):
     weight = make_weight(matrix.astype(np.float32), storage)
     out = op(tensor(x), weight, tensor(bias))
     assert relative_error(out, x @ matrix.T + bias) < bound
+    scale = rng.standard_normal(33).astype(np.float32)
+    assert np.array_equal(op(tensor(x), weight, tensor(bias), scale=tensor(scale)).numpy(), out.numpy() * scale)
     exact = x @ weight.dequantize().numpy().astype(np.float64).T + bias
     assert relative_error(out, exact) < (2e-2 if storage == "int8" else 1e-6)
 

@@ -23,6 +23,12 @@ def vit(dim, heads, layers, hidden, **rest):
     }  # fmt: skip
 
 
+def convnext(dim, depth):
+    return {
+        "model_type": "dinov3_convnext", "hidden_sizes": [dim, 2 * dim, 4 * dim, 8 * dim], "depths": [3, 3, depth, 3],
+    }  # fmt: skip
+
+
 GATED = {"use_gated_mlp": True, "hidden_act": "silu"}
 PUBLISHED = {
     "vits16": vit(384, 6, 12, 1536),
@@ -32,9 +38,15 @@ PUBLISHED = {
     "vith16plus": vit(1280, 20, 32, 5120, **GATED),
     "vit7b16": vit(4096, 32, 4, 8192, query_bias=False, value_bias=False, **GATED),  # of 40 layers
 }
+CONVNEXTS = {
+    "convnext-tiny": convnext(96, 9),
+    "convnext-small": convnext(96, 27),
+    "convnext-base": convnext(128, 27),
+    "convnext-large": convnext(192, 27),
+}
 CONFIGS = [
-    *(pytest.param((config, 8), id=name) for name, config in tiny_dino.CONFIGS.items()),
-    *(pytest.param((config, 16), id=name, marks=pytest.mark.slow) for name, config in PUBLISHED.items()),
+    *(pytest.param(config, id=name) for name, config in tiny_dino.CONFIGS.items()),
+    *(pytest.param(config, id=name, marks=pytest.mark.slow) for name, config in (PUBLISHED | CONVNEXTS).items()),
 ]
 
 
@@ -54,15 +66,14 @@ def randomised(config):
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def pair(request, tmp_path_factory):
-    """Transformers' model, ours made from what it saves, and the unit of a picture's size."""
-    config, unit = request.param
+    """Transformers' model, and ours made from what it saves."""
     folder = tmp_path_factory.mktemp("dino")
-    theirs = randomised(config)
+    theirs = randomised(request.param)
     theirs.save_pretrained(folder)
     checkpoint = open_checkpoint(folder)
     model_class = find_class(checkpoint.architecture)
     ours = model_class(model_class.Config.from_dict(checkpoint.config), VarBuilder(checkpoint.source))
-    return theirs, ours, unit
+    return theirs, ours
 
 
 def relative_error(ours, theirs):
@@ -71,7 +82,8 @@ def relative_error(ours, theirs):
 
 @pytest.mark.parametrize("grid", [(14, 14), (3, 9), (7, 1)])
 def test_tokens(pair, grid):
-    theirs, ours, unit = pair
+    theirs, ours = pair
+    unit = ours.unit
     pixels = np.random.default_rng(0).standard_normal((2, 3, grid[0] * unit, grid[1] * unit)).astype(np.float32)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(pixels))

@@ -30,6 +30,7 @@ ARCHITECTURES: dict[str, tuple[str, str]] = {
     "mistral": ("tallow.models.llama", "Llama"),
     "clap": ("tallow.models.clap", "Clap"),
     "dinov3_vit": ("tallow.models.dinov3", "DINOv3ViT"),
+    "dinov3_convnext": ("tallow.models.dinov3", "DINOv3ConvNext"),
 }
 
 PathLike = str | os.PathLike[str]

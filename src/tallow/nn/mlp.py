@@ -23,7 +23,7 @@ class GatedMLP(Module):
         self.gate_up = StackedLinear(dim, {"gate_proj": hidden, "up_proj": hidden}, vb, bias=bias)
         self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=bias)
 
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(…, dim) -> (…, dim), the residual added."""
+    def __call__(self, x: Tensor, residual: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        """(…, dim) -> (…, dim), scaled feature by feature, the residual added."""
         gate, up = self.gate_up(x)
-        return self.down(ops.swiglu(gate, up), residual=residual)
+        return self.down(ops.swiglu(gate, up), scale=scale, residual=residual)

@@ -21,15 +21,17 @@ def linear(
     bias: Tensor | None = None,
     *,
     activation: str | None = None,
+    scale: Tensor | None = None,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """``activation(x @ weight.T + bias) + residual``, in one pass.
+    """``activation(x @ weight.T + bias) · scale + residual``, in one pass.
 
     Args:
         x: (…, in), floating point.
         weight: (out, in), a Tensor or a packed ``Weight``.
         bias: (out,), or None.
         activation: ``"gelu"`` (exact), ``"gelu_tanh"``, ``"silu"``, ``"relu"`` or None.
+        scale: (out,), by which features are multiplied, or None.
         residual: (…, out), added last, or None.
 
     Returns:
@@ -39,22 +41,27 @@ def linear(
     Raises:
         ShapeError: if the shapes do not fit.
     """
-    check_linear(x.shape, weight.shape, bias, residual)
+    check_linear(x.shape, weight.shape, bias, scale, residual)
     matrix = weight if isinstance(weight, Tensor) else weight.dequantize()
     y = widened(x) @ widened(matrix).T
     if bias is not None:
         y = y + widened(bias)
     y = activate(y, activation)
+    if scale is not None:
+        y = y * widened(scale)
     if residual is not None:
         y = y + widened(residual)
     return rounded(y, x)
 
 
-def check_linear(x: tuple[int, ...], weight: tuple[int, ...], bias: Tensor | None, residual: Tensor | None) -> None:
+def check_linear(
+    x: tuple[int, ...], weight: tuple[int, ...], bias: Tensor | None, scale: Tensor | None, residual: Tensor | None
+) -> None:
     """Raise ShapeError unless the operands of a linear map fit each other."""
     if len(weight) != 2 or not x or x[-1] != weight[1]:
         raise ShapeError(f"linear: x of shape {x} does not fit a weight of shape {weight}; expected (…, in), (out, in)")
-    if bias is not None and bias.shape != weight[:1]:
-        raise ShapeError(f"linear: bias of shape {bias.shape} does not fit a weight of shape {weight}")
+    for name, vector in (("bias", bias), ("scale", scale)):
+        if vector is not None and vector.shape != weight[:1]:
+            raise ShapeError(f"linear: {name} of shape {vector.shape} does not fit a weight of shape {weight}")
     if residual is not None and residual.shape != (*x[:-1], weight[0]):
         raise ShapeError(f"linear: residual of shape {residual.shape}, expected {(*x[:-1], weight[0])}")

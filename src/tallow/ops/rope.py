@@ -27,13 +27,8 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> T
 
     Source: Su et al. 2021, "RoFormer".
     """
-    if len(x.shape) != 4 or x.shape[3] % 2:
-        raise ShapeError(f"rope: expected x (b, n, heads, d) with an even d, found {x.shape}")
-    b, n, _, d = x.shape
-    if cos.shape != sin.shape or len(cos.shape) != 3 or cos.shape[0] not in (1, b) or cos.shape[1:] != (n, d // 2):
-        raise ShapeError(
-            f"rope: x is {x.shape}, so cos and sin must be ({b} or 1, {n}, {d // 2}), found {cos.shape} and {sin.shape}"
-        )
+    check_rope(x, cos, sin)
+    d = x.shape[3]
     y = widened(x)
     c, s = widened(cos)[:, :, None, :], widened(sin)[:, :, None, :]  # (b or 1, n, 1, d/2)
     if interleaved:
@@ -41,3 +36,14 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> T
         return rounded(stack((first * c - second * s, second * c + first * s), axis=-1).reshape(x.shape), x)
     first, second = y[..., : d // 2], y[..., d // 2 :]
     return rounded(concat((first * c - second * s, second * c + first * s), axis=-1), x)
+
+
+def check_rope(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Raise ShapeError unless the angles fit what they are to turn."""
+    if len(x.shape) != 4 or x.shape[3] % 2:
+        raise ShapeError(f"rope: expected x (b, n, heads, d) with an even d, found {x.shape}")
+    b, n, _, d = x.shape
+    if cos.shape != sin.shape or len(cos.shape) != 3 or cos.shape[0] not in (1, b) or cos.shape[1:] != (n, d // 2):
+        raise ShapeError(
+            f"rope: x is {x.shape}, so cos and sin must be ({b} or 1, {n}, {d // 2}), found {cos.shape} and {sin.shape}"
+        )

@@ -7,6 +7,7 @@ alone; everything else here is arithmetic on that.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -178,11 +179,31 @@ def vision_transformer_sizes(config: Mapping[str, Any]) -> Sizes:
     )
 
 
+def convnext_sizes(config: Mapping[str, Any]) -> Sizes:
+    """DINOv3's ConvNeXts: stages on a grid of a quarter of the pixels' sides, halved from one to the next."""
+    widths, depths = config.get("hidden_sizes") or (96, 192, 384, 768), config.get("depths") or (3, 3, 9, 3)
+    places = (config.get("image_size", 224) // 4) ** 2
+    merging = sum(4 * a * b + 2 * a + b for a, b in itertools.pairwise(widths))
+    return Sizes(
+        matrices=sum(8 * d * d * n for d, n in zip(widths, depths, strict=True)),
+        tables=0,
+        scales=sum(5 * d * n for d, n in zip(widths, depths, strict=True)),
+        tensors=sum((49 + 9) * d * n for d, n in zip(widths, depths, strict=True)) + 51 * widths[0] + merging,
+        cache_per_row=0,
+        cache_per_token=0,
+        context=places,
+        results=9 * places * widths[0],
+        live=6 * places * widths[0],  # inside the first stage's MLP: its input, what lies between, and the stream
+        fixed=15_000_000,  # Pillow and a picture 9, modules 6
+    )
+
+
 FAMILIES: dict[str, Callable[[Mapping[str, Any]], Sizes]] = {
     "whisper": whisper_sizes,
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder_sizes),
     "clap": clap_sizes,
     **dict.fromkeys(("dinov3_vit", "dinov3vit"), vision_transformer_sizes),  # model_type, and the dataclass
+    **dict.fromkeys(("dinov3_convnext", "dinov3convnext"), convnext_sizes),
 }
 LOAD_CONTEXT = 2048
 """Tokens of context for which ``tl.load`` wants room; models that can take more use memory for them as they come."""

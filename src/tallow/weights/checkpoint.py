@@ -19,7 +19,7 @@ _HUGGINGFACE: dict[str, Callable[[Source], Source]] = {
     "whisper": whisper.from_huggingface,
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder.from_huggingface),
     # Their modules ask for the names that the files have.
-    **dict.fromkeys(("clap", "dinov3_vit"), lambda source: source),
+    **dict.fromkeys(("clap", "dinov3_vit", "dinov3_convnext"), lambda source: source),
 }
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tallow as tl
@@ -68,6 +68,32 @@ def test_conv2d(b, inner, out, kernel, extra, stride, padding, dilation, activat
     weight, shift = draw(2, out, inner, *kernel), draw(3, out)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "activation": activation}
     assert_equals_reference("conv2d", (tl.asarray(x), tl.asarray(weight), tl.asarray(shift) if bias else None), options)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    b=st.integers(0, 2), channels=st.integers(2, 40), kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    extra=st.tuples(st.integers(0, 9), st.integers(0, 20)), stride=pairs,
+    padding=st.tuples(st.integers(0, 9), st.integers(0, 9)), dilation=pairs, bias=st.booleans(), layout=layouts,
+)  # fmt: skip
+def test_depthwise(cpu_level, b, channels, kernel, extra, stride, padding, dilation, bias, layout):
+    size = [(k - 1) * d + 1 + e for k, d, e in zip(kernel, dilation, extra, strict=True)]
+    x = tl.asarray(laid_out(draw(1, b, channels, *size), layout))
+    weight, shift = tl.asarray(draw(2, channels, 1, *kernel)), tl.asarray(draw(3, channels)) if bias else None
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
+    assert_equals_reference("conv2d", (x, weight, shift), options)
+    if b:
+        whole = ops.conv2d(x, weight, shift, **options).numpy()
+        assert np.array_equal(ops.conv2d(x[-1:], weight, shift, **options).numpy(), whole[-1:])
+
+
+def test_depthwise_of_what_is_not_finite(cpu_level):
+    pixels = draw(1, 1, 20, 9, 9)
+    pixels[0, 3, 4, 4], pixels[0, 17, 0, 0] = np.nan, np.inf
+    found = ops.conv2d(tl.asarray(pixels), tl.asarray(np.ones((20, 1, 3, 3), np.float32)), padding=1, groups=20).numpy()
+    assert np.isnan(found[0]).sum() == 9
+    assert np.isnan(found[0, 3, 3:6, 3:6]).all()
+    assert np.isinf(found[0, 17, :2, :2]).all()
 
 
 def test_a_kernel_longer_than_a_stretch_of_the_product(cpu_level):

@@ -8,7 +8,7 @@ import numpy as np
 
 from tallow import _cpu
 from tallow.backends.cpu.linear import ACTIVATIONS, vector_of
-from tallow.backends.cpu.memory import empty
+from tallow.backends.cpu.memory import contiguous, empty
 from tallow.backends.cpu.packing import PackedMatrix, pack
 from tallow.ops.conv import Pair, check_conv, pair
 from tallow.ops.dispatch import kernel
@@ -54,10 +54,32 @@ def conv2d(
     """See ``ops.conv2d``. The result's memory has channels last."""
     geometry = pair(stride), pair(padding), pair(dilation)
     check_conv("conv2d", x.shape, weight.shape, bias, *geometry, groups)
+    if groups > 1 and groups == x.shape[1] == weight.shape[0] and isinstance(weight, Tensor) and activation is None:
+        return _depthwise(x, weight, bias, *geometry)
     packed = _packed(x, weight, groups, activation)
     if packed is None:
         return NotImplemented
     return Tensor(_product(x.storage, packed, bias, *geometry, activation))
+
+
+def _depthwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Any:
+    """Each channel convolved with a kernel of its own."""
+    if x.storage.dtype != np.float32 or weight.storage.dtype != np.float32:
+        return NotImplemented
+    channels, _, *kernel_size = weight.shape
+    sizes = check_conv("conv2d", x.shape, weight.shape, None, stride, padding, dilation, channels)
+    y = empty((x.shape[0], *sizes, channels))
+    taps = contiguous(weight.storage.reshape(channels, -1).T)
+    shift = None if bias is None else vector_of(bias)
+    _cpu.depthwise(y, _channels_last(x.storage), taps, shift, tuple(kernel_size), stride, padding, dilation)
+    return Tensor(y.transpose(0, 3, 1, 2))
 
 
 def _packed(x: Tensor, weight: Tensor | Weight, groups: int, activation: str | None) -> PackedMatrix | None:

@@ -41,6 +41,7 @@ def linear(
     bias: Tensor | None = None,
     *,
     activation: str | None = None,
+    scale: Tensor | None = None,
     residual: Tensor | None = None,
 ) -> Any:
     """See ``ops.linear``."""
@@ -48,7 +49,7 @@ def linear(
         return NotImplemented
     packed = weight.packed
     shape = x.storage.shape
-    check_linear(shape, packed.shape, bias, residual)
+    check_linear(shape, packed.shape, bias, scale, residual)
     if activation not in ACTIVATIONS:
         raise TallowError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
     rows = rows_of(x.storage)
@@ -60,6 +61,7 @@ def linear(
         None if bias is None else vector_of(bias),
         ACTIVATIONS[activation],
         None if residual is None else rows_of(residual.storage),
+        None if scale is None else vector_of(scale),
     )
     return Tensor(out if len(shape) == 2 else out.reshape((*shape[:-1], packed.shape[0])))
 

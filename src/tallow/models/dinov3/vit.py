@@ -155,10 +155,10 @@ class Attention(Module):
         self.qkv = StackedLinear(dim, dict.fromkeys(biased, dim), vb, bias=[name for name in biased if biased[name]])
         self.out = Linear(dim, dim, vb.pp("o_proj"), bias=config.proj_bias)
 
-    def __call__(self, x: Tensor, angles: Angles) -> Tensor:
-        """(b, n, dim) -> (b, n, dim)."""
+    def __call__(self, x: Tensor, angles: Angles, residual: Tensor, scale: Tensor) -> Tensor:
+        """(b, n, dim) -> (b, n, dim), scaled feature by feature, the residual added."""
         q, k, v = self.project(x, angles)
-        return self.out(ops.attention(q, k, v).reshape(x.shape))
+        return self.out(ops.attention(q, k, v).reshape(x.shape), scale=scale, residual=residual)
 
     def project(self, x: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (b, n, heads, head_dim), the first two turned to their places."""
@@ -180,9 +180,9 @@ class MLP(Module):
         self.up = Linear(dim, hidden, vb.pp("up_proj"), bias=config.mlp_bias)
         self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=config.mlp_bias)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(…, dim) -> (…, dim)."""
-        return self.down(self.up(x, activation="gelu"))
+    def __call__(self, x: Tensor, residual: Tensor, scale: Tensor) -> Tensor:
+        """(…, dim) -> (…, dim), scaled feature by feature, the residual added."""
+        return self.down(self.up(x, activation="gelu"), scale=scale, residual=residual)
 
 
 class Layer(Module):
@@ -207,8 +207,8 @@ class Layer(Module):
 
     def __call__(self, x: Tensor, angles: Angles) -> Tensor:
         """(b, n, dim) -> (b, n, dim)."""
-        x = x + self.attention(self.norm1(x), angles) * self.scale1
-        return x + self.mlp(self.norm2(x)) * self.scale2
+        x = self.attention(self.norm1(x), angles, residual=x, scale=self.scale1)
+        return self.mlp(self.norm2(x), residual=x, scale=self.scale2)
 
 
 class AttentionMap(NamedTuple):
