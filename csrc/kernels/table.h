@@ -16,6 +16,7 @@ namespace tallow {
 struct Kernels {
     void (*layer_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
     void (*rms_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
+    void (*rope)(const RopeArgs& args, std::int64_t begin, std::int64_t end);  // positions of all rows
     void (*activate)(const ActivationArgs& args, std::int64_t row, std::int64_t begin, std::int64_t end);
     void (*softmax)(const SoftmaxArgs& args, std::int64_t begin, std::int64_t end);
     void (*rope)(const RopeArgs& args, std::int64_t begin, std::int64_t end);            // positions of all rows
@@ -38,6 +39,7 @@ struct Kernels {
 #define TALLOW_DECLARE_LEVEL(level)                 \
     namespace level {                               \
     void add_norm_kernels(Kernels& table);          \
+    void add_rope_kernels(Kernels& table);          \
     void add_rowwise_kernels(Kernels& table);       \
     void add_rope_kernels(Kernels& table);          \
     void add_depthwise_kernels(Kernels& table);     \
@@ -48,6 +50,7 @@ struct Kernels {
     void add_measure_kernels(Kernels& table);       \
     inline void add_kernels(Kernels& table) {       \
         add_norm_kernels(table);                    \
+        add_rope_kernels(table);                    \
         add_rowwise_kernels(table);                 \
         add_rope_kernels(table);                    \
         add_depthwise_kernels(table);               \
