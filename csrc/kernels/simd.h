@@ -140,11 +140,18 @@ TALLOW_INLINE F32 load_f16(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_l
 TALLOW_INLINE F32 load_bf16(const uint16_t* p) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16))};
 }
+TALLOW_INLINE F32 load_i8(const int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
+}
 TALLOW_INLINE float sum(F32 a) {
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
     __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
     q = _mm_add_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+TALLOW_INLINE __m128 folded(F32 a) {
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
 
 #elif TALLOW_SIMD_AVX2
@@ -195,11 +202,15 @@ TALLOW_INLINE F32 load_f16(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_load
 TALLOW_INLINE F32 load_bf16(const uint16_t* p) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16))};
 }
+TALLOW_INLINE F32 load_i8(const int8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)))};
+}
 TALLOW_INLINE float sum(F32 a) {
     __m128 q = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
     q = _mm_add_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
+TALLOW_INLINE __m128 folded(F32 a) { return _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1)); }
 
 #elif TALLOW_SIMD_SSE
 
@@ -243,10 +254,16 @@ TALLOW_INLINE F32 load_f16(const uint16_t* p) {
 TALLOW_INLINE F32 load_bf16(const uint16_t* p) {
     return {_mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i*)p)), 16))};
 }
+TALLOW_INLINE F32 load_i8(const int8_t* p) {
+    int32_t bytes;
+    std::memcpy(&bytes, p, 4);
+    return {_mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(bytes)))};
+}
 TALLOW_INLINE float sum(F32 a) {
     const __m128 q = _mm_add_ps(a.v, _mm_movehl_ps(a.v, a.v));
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
 }
+TALLOW_INLINE __m128 folded(F32 a) { return a.v; }
 
 #else  // NEON
 
@@ -279,6 +296,12 @@ TALLOW_INLINE bool any_less(F32 a, F32 b) { return vmaxvq_u32(vcltq_f32(a.v, b.v
 TALLOW_INLINE void store_f16(uint16_t* p, F32 a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
 TALLOW_INLINE F32 load_f16(const uint16_t* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))}; }
 TALLOW_INLINE F32 load_bf16(const uint16_t* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))}; }
+TALLOW_INLINE F32 load_i8(const int8_t* p) {
+    int32_t bytes;
+    std::memcpy(&bytes, p, 4);
+    const int8x8_t few = vreinterpret_s8_s32(vdup_n_s32(bytes));
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(few))))};
+}
 TALLOW_INLINE float sum(F32 a) {
     const float32x2_t q = vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v));
     return vget_lane_f32(vpadd_f32(q, q), 0);
@@ -300,6 +323,16 @@ TALLOW_INLINE void store_partial(float* p, F32 a, int64_t n) {
     for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
 }
 #endif
+
+// The sums of the lanes of four vectors.
+TALLOW_INLINE void sum4(const F32* a, float* out) {
+#if TALLOW_SIMD_NEON
+    vst1q_f32(out, vpaddq_f32(vpaddq_f32(a[0].v, a[1].v), vpaddq_f32(a[2].v, a[3].v)));
+#else
+    const __m128 ab = _mm_hadd_ps(folded(a[0]), folded(a[1])), cd = _mm_hadd_ps(folded(a[2]), folded(a[3]));
+    _mm_storeu_ps(out, _mm_hadd_ps(ab, cd));
+#endif
+}
 
 // Turns four rows of four floats into columns; strides in floats.
 TALLOW_INLINE void turn4(float* to, int64_t to_stride, const float* from, int64_t from_stride) {

@@ -10,6 +10,7 @@
 #include "kernels/norm.h"
 #include "kernels/rope.h"
 #include "kernels/rowwise.h"
+#include "kernels/search.h"
 
 namespace tallow {
 
@@ -29,6 +30,11 @@ struct Kernels {
     void (*attend)(const AttentionArgs& args, const QueryTile& tile, void* scratch);
     std::int64_t (*attention_scratch)(const KeyValues& kv, std::int64_t rows);  // bytes for a tile of so many rows
 
+    // Scores of rows [begin, end) for every query; scratch for score_rows rows in float32.
+    void (*score)(const ScoreArgs& args, std::int64_t begin, std::int64_t end, float* scratch);
+    // The first of [begin, end) above a threshold that is not NaN; `end` if there is none.
+    std::int64_t (*next_above)(const float* scores, std::int64_t begin, std::int64_t end, float threshold);
+
     // Limits of the machine; both give a result that means nothing.
     float (*multiply_add_loop)(std::int64_t steps);
     std::int64_t multiply_adds_in_step;
@@ -47,6 +53,7 @@ struct Kernels {
     void add_packing_kernels(Kernels& table);       \
     void add_attention_kernels(Kernels& table);     \
     void add_key_values_kernels(Kernels& table);    \
+    void add_search_kernels(Kernels& table);        \
     void add_measure_kernels(Kernels& table);       \
     inline void add_kernels(Kernels& table) {       \
         add_norm_kernels(table);                    \
@@ -58,6 +65,7 @@ struct Kernels {
         add_packing_kernels(table);                 \
         add_attention_kernels(table);               \
         add_key_values_kernels(table);              \
+        add_search_kernels(table);                  \
         add_measure_kernels(table);                 \
     }                                               \
     }

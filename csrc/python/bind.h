@@ -12,6 +12,7 @@ void bind_norm(nanobind::module_& m);
 void bind_positions(nanobind::module_& m);
 void bind_rowwise(nanobind::module_& m);
 void bind_strings(nanobind::module_& m);
+void bind_search(nanobind::module_& m);
 void bind_tape(nanobind::module_& m);
 
 }  // namespace tallow

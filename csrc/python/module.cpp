@@ -83,5 +83,6 @@ NB_MODULE(_cpu, m) {
     bind_positions(m);
     bind_rowwise(m);
     bind_strings(m);
+    bind_search(m);
     bind_tape(m);
 }

@@ -55,6 +55,7 @@ _MODULES = {
     "media": "tallow.media",
     "nn": "tallow.nn",
     "ops": "tallow.ops",
+    "search": "tallow.search",
 }
 
 __all__ = sorted({*_HOME, *_MODULES, "bool", "e", "inf", "nan", "newaxis", "pi"})
@@ -83,6 +84,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from tallow import media as media
     from tallow import nn as nn
     from tallow import ops as ops
+    from tallow import search as search
     from tallow.device import Device as Device
     from tallow.dtypes import *
     from tallow.errors import *
