@@ -46,9 +46,13 @@ TALLOW_INLINE float root(float x) {
     return lane[0];
 }
 
+TALLOW_INLINE const float* row_at(const NormArgs& args, int64_t row) {
+    return args.x + row / args.inner * args.outer_stride + row % args.inner * args.x_stride;
+}
+
 void layer_norm(const NormArgs& args, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-        const float* x = args.x + row * args.x_stride;
+        const float* x = row_at(args, row);
         const float mean = sum_row(x, args.width, [](F32 v, F32 acc) { return acc + v; }) / float(args.width);
         const F32 mean_v = set(mean);
         const float variance = sum_row(x, args.width, [mean_v](F32 v, F32 acc) {
@@ -61,7 +65,7 @@ void layer_norm(const NormArgs& args, int64_t begin, int64_t end) {
 
 void rms_norm(const NormArgs& args, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-        const float* x = args.x + row * args.x_stride;
+        const float* x = row_at(args, row);
         const float square = sum_row(x, args.width, [](F32 v, F32 acc) { return fma(v, v, acc); }) / float(args.width);
         scale_row(args, args.out + row * args.out_stride, x, 0.0f, 1.0f / root(square + args.eps));
     }

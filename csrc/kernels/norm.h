@@ -12,6 +12,7 @@ struct NormArgs {
     const float* bias;    // (width), or nullptr; layer norm only
     std::int64_t rows, width;
     std::int64_t out_stride, x_stride;  // floats from one row to the next
+    std::int64_t inner, outer_stride;   // x's rows come in groups of `inner`, so many floats apart, such as heads of a token
     float eps;
 };
 

@@ -11,9 +11,12 @@ namespace tallow {
 
 namespace {
 
+// x: rows, or groups of rows; out has the rows of all groups.
 NormArgs norm_args(const Array& out, const Array& x, const Array& weight, const Array* bias, float eps) {
-    const std::int64_t width = x.ndim == 2 ? x.shape[1] : -1;
-    const bool fits = x.ndim == 2 && out.ndim == 2 && out.shape[0] == x.shape[0] && out.shape[1] == width &&
+    const bool grouped = x.ndim == 3;
+    const std::int64_t width = x.ndim == 2 || grouped ? x.shape[x.ndim - 1] : -1;
+    const std::int64_t inner = grouped ? x.shape[1] : 1, rows = width < 0 ? -1 : x.shape[0] * inner;
+    const bool fits = width >= 0 && out.ndim == 2 && out.shape[0] == rows && out.shape[1] == width &&
                       weight.size() == width && (!bias || bias->size() == width);
     if (!fits || !x.rows_contiguous() || !out.contiguous() || !weight.contiguous() || (bias && !bias->contiguous()))
         throw std::invalid_argument("norm: arrays do not fit");
@@ -21,9 +24,11 @@ NormArgs norm_args(const Array& out, const Array& x, const Array& weight, const 
             x.as<const float>(DType::f32, "x"),
             weight.as<const float>(DType::f32, "weight"),
             bias ? bias->as<const float>(DType::f32, "bias") : nullptr,
-            x.shape[0],
+            rows,
             width,
             width,
+            grouped ? x.strides[1] / 4 : 0,
+            inner,
             x.strides[0] / 4,
             eps};
 }

@@ -8,6 +8,7 @@ from tallow.models.qwen2 import Qwen2Config
 from tallow.models.qwen3 import Qwen3Config
 from tallow.models.registry import find_class
 from tallow.nn import Embedding
+from tallow.runtime.step import DecodeStep
 from tallow.runtime.threads import get_num_threads, set_num_threads
 from tallow.tensor import Tensor
 from tallow.weights.safetensors import open_safetensors, save_safetensors
@@ -59,6 +60,28 @@ def test_a_rows_logits_do_not_depend_on_how_they_are_computed(name, threads):
             got = logits(model, rows, cache, counts)[place, width - count :]
             np.testing.assert_array_equal(got, expected[begin : begin + count])
             begin += count
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("options", [{}, {"dtype": "float16"}, {"quantize": "int8"}, {"quantize": "int4"}])
+def test_decoding_is_recorded_and_replayed(name, options, caplog):
+    """The recorded steps give what eager ones give, bit for bit, also after a row has left the batch."""
+    changes = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16, "tie_word_embeddings": True}
+    model_class = find_class(name)
+    model = model_class(model_class.Config.from_dict(SIZES | changes), VarBuilder.random(3, **options))
+    eager, recorded = model.new_cache(2, 40), model.new_cache(2, 40)
+    step = DecodeStep(model, recorded)
+    logits(model, [[1, 2, 3], [0, 5, 6]], eager, [3, 2])
+    logits(model, [[1, 2, 3], [0, 5, 6]], recorded, [3, 2])
+    with caplog.at_level("DEBUG", "tallow"):
+        for i in range(6):
+            got = step([i, 7 * i], [[], []])
+            np.testing.assert_array_equal(np.array(got), logits(model, [[i], [7 * i]], eager))
+        for cache in (eager, recorded):
+            cache.select([1])
+        for i in range(3):
+            np.testing.assert_array_equal(step([i], [[]])[0], logits(model, [[i]], eager)[0])
+    assert "without a recording" not in caplog.text
 
 
 def test_cache_rows_are_shared_with_their_first_part():

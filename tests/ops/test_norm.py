@@ -123,3 +123,13 @@ def test_norm_scales_of_another_dtype_or_strides():
     assert np.allclose(ops.rms_norm(tensor(x), tensor(scale[::2], np.float64)).numpy(), plain, rtol=1e-6)
     assert np.allclose(ops.rms_norm(tensor(x), tensor(scale)[::2]).numpy(), plain, rtol=1e-6)
     assert ops.rms_norm(tensor(x), tensor(scale[::2], np.float64)).dtype.name == "float32"
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_norm_of_heads_cut_out_of_wider_rows(name):
+    """(b, n, heads, d) whose rows have three strides, as queries have beside keys and values."""
+    wide = np.random.default_rng(0).standard_normal((3, 5, 40)).astype(np.float32)
+    scales = [tensor(np.linspace(1, 2, 7)), tensor(np.ones(7))][: 2 if name == "layer_norm" else 1]
+    for heads in (wide[:, :, 5:26].reshape(3, 5, 3, 7), wide.reshape(3, 5, 4, 10)[:, 1:, ::2, :7]):
+        expected = getattr(ops, name)(tensor(heads.copy()), *scales).numpy()
+        np.testing.assert_array_equal(getattr(ops, name)(tensor(heads), *scales).numpy(), expected)

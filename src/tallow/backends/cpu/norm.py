@@ -16,7 +16,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def _rows(x: Tensor, *scales: Tensor) -> np.ndarray[Any, Any] | None:
-    """The rows of x as a matrix with adjacent columns, copied if its strides ask for it.
+    """The rows of x as a matrix with adjacent columns, or as a stack of matrices; copied if its strides ask for it.
 
     None for what the kernel leaves to the reference: anything that is not float32, and nothing at all.
     """
@@ -26,6 +26,10 @@ def _rows(x: Tensor, *scales: Tensor) -> np.ndarray[Any, Any] | None:
     for scale in scales:
         if scale.storage.dtype is not _FLOAT32 or not scale.storage.flags.c_contiguous:
             return None
+    if storage.ndim > 3 and not storage.flags.c_contiguous and storage.strides[-1] == 4:
+        groups = storage.reshape(-1, *storage.shape[-2:])  # heads of tokens, cut out of wider rows
+        if np.may_share_memory(groups, storage):
+            return groups
     rows = matrix(storage)
     return rows if rows.strides[-1] == 4 else contiguous(rows)
 
@@ -37,7 +41,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> An
     rows = _rows(x, weight, bias)
     if rows is None:
         return NotImplemented
-    out = empty(rows.shape)
+    out = empty((rows.size // rows.shape[-1], rows.shape[-1]))
     _cpu.layer_norm(out, rows, weight.storage, bias.storage, eps)
     return Tensor(out.reshape(x.shape))
 
@@ -49,6 +53,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Any:
     rows = _rows(x, weight)
     if rows is None:
         return NotImplemented
-    out = empty(rows.shape)
+    out = empty((rows.size // rows.shape[-1], rows.shape[-1]))
     _cpu.rms_norm(out, rows, weight.storage, eps)
     return Tensor(out.reshape(x.shape))
