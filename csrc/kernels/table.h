@@ -17,7 +17,6 @@ namespace tallow {
 struct Kernels {
     void (*layer_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
     void (*rms_norm)(const NormArgs& args, std::int64_t begin, std::int64_t end);
-    void (*rope)(const RopeArgs& args, std::int64_t begin, std::int64_t end);  // positions of all rows
     void (*activate)(const ActivationArgs& args, std::int64_t row, std::int64_t begin, std::int64_t end);
     void (*softmax)(const SoftmaxArgs& args, std::int64_t begin, std::int64_t end);
     void (*rope)(const RopeArgs& args, std::int64_t begin, std::int64_t end);            // positions of all rows
@@ -45,7 +44,6 @@ struct Kernels {
 #define TALLOW_DECLARE_LEVEL(level)                 \
     namespace level {                               \
     void add_norm_kernels(Kernels& table);          \
-    void add_rope_kernels(Kernels& table);          \
     void add_rowwise_kernels(Kernels& table);       \
     void add_rope_kernels(Kernels& table);          \
     void add_depthwise_kernels(Kernels& table);     \
@@ -57,7 +55,6 @@ struct Kernels {
     void add_measure_kernels(Kernels& table);       \
     inline void add_kernels(Kernels& table) {       \
         add_norm_kernels(table);                    \
-        add_rope_kernels(table);                    \
         add_rowwise_kernels(table);                 \
         add_rope_kernels(table);                    \
         add_depthwise_kernels(table);               \

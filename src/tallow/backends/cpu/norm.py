@@ -20,14 +20,16 @@ def _rows(x: Tensor, *scales: Tensor) -> np.ndarray[Any, Any] | None:
 
     None for what the kernel leaves to the reference: anything that is not float32, and nothing at all.
     """
-    storage = x.storage
+    storage: np.ndarray[Any, Any] = x.storage
     if storage.dtype is not _FLOAT32 or not storage.size:
         return None
     for scale in scales:
         if scale.storage.dtype is not _FLOAT32 or not scale.storage.flags.c_contiguous:
             return None
     if storage.ndim > 3 and not storage.flags.c_contiguous and storage.strides[-1] == 4:
-        groups = storage.reshape(-1, *storage.shape[-2:])  # heads of tokens, cut out of wider rows
+        groups: np.ndarray[Any, Any] = storage.reshape(
+            -1, *storage.shape[-2:]
+        )  # heads of tokens, cut out of wider rows
         if np.may_share_memory(groups, storage):
             return groups
     rows = matrix(storage)
