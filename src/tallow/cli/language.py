@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 
 
-def add_model_options(parser: argparse.ArgumentParser, default: str = DEFAULT_MODEL) -> None:
+def add_model_options(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
     """Which model, and how it is loaded."""
+    said = "" if default is None else f" ({default})"
     group = parser.add_argument_group("the model")
     group.add_argument(
         "--model", default=default, metavar="NAME",
-        help=f"a GGUF file, a folder, an installed package, or a name on the Hugging Face hub ({default})",
+        help=f"a GGUF file, a folder, an installed package, or a name on the Hugging Face hub{said}",
     )  # fmt: skip
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="how weights are stored")
@@ -54,12 +55,18 @@ def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
+def load_model(args: argparse.Namespace) -> Any:
+    """The model that the arguments name."""
+    from tallow.models.registry import load
+
+    return load(args.model, device=args.device, dtype=args.dtype, quantize=args.quantize)
+
+
 def load_language_model(args: argparse.Namespace) -> LanguageModel:
     """The model that the arguments name. Raises ArgumentError for one of another kind."""
     from tallow.errors import ArgumentError
-    from tallow.models.registry import load
 
-    model = load(args.model, device=args.device, dtype=args.dtype, quantize=args.quantize)
+    model = load_model(args)
     if not hasattr(model, "generate"):
         raise ArgumentError(f"{args.model} is a {type(model).__name__}, which writes no text; name a language model")
     return model  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A progress bar in seconds of audio, on a terminal only."""
+"""Progress bars, in seconds of audio or in things done, on a terminal only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from typing import Any, TextIO
 
 Progress = Callable[[float, float | None], None]
+Count = Callable[[int], None]
 
 _LENGTH_KNOWN = "{desc}: {percentage:3.0f} % |{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
 _LENGTH_UNKNOWN = "{desc}: {n:.0f} s"
+_COUNT = "{percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt}, {rate_noinv_fmt}, {remaining} left"
 
 
 @contextmanager
@@ -23,6 +25,34 @@ def progress_bar(recording: str) -> Iterator[Progress | None]:
     Args:
         recording: its file name.
     """
+    with _bar(desc=os.path.basename(recording), bar_format=_LENGTH_UNKNOWN) as bar:
+
+        def update(seconds: float, total: float | None) -> None:
+            if total is not None:
+                bar.total, bar.bar_format = max(total, seconds), _LENGTH_KNOWN
+            bar.update(seconds - bar.n)
+
+        yield None if bar is None else update
+
+
+@contextmanager
+def count_bar(what: str, total: int) -> Iterator[Count]:
+    """Show how many of ``total`` things are done and how many a second, on stderr while the block runs.
+
+    Args:
+        what: their name, in the plural.
+        total: how many there are.
+
+    Yields:
+        A function to be called with how many are done; it shows nothing if stderr is no terminal.
+    """
+    with _bar(bar_format=_COUNT, total=total, unit=f" {what}") as bar:
+        yield (lambda done: None) if bar is None else (lambda done: bar.update(done - bar.n) and None)
+
+
+@contextmanager
+def _bar(**options: Any) -> Iterator[Any]:
+    """A bar of tqdm's that vanishes at the end; None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -30,19 +60,13 @@ def progress_bar(recording: str) -> Iterator[Progress | None]:
 
     tqdm.set_lock(threading.RLock())  # its own is one between processes, for which Python 3.14 starts another process
     with ExitStack() as stack:
-        bar = tqdm(desc=os.path.basename(recording), bar_format=_LENGTH_UNKNOWN, leave=False, dynamic_ncols=True)
+        bar = tqdm(leave=False, dynamic_ncols=True, **options)
         stack.callback(bar.close)
         # Text printed meanwhile goes above the bar if it goes to the same terminal, and must not if it goes to a file.
         stack.enter_context(redirect_stderr(stack.enter_context(_Above(sys.stderr, bar))))
         if sys.stdout.isatty():
             stack.enter_context(redirect_stdout(stack.enter_context(_Above(sys.stdout, bar))))
-
-        def update(seconds: float, total: float | None) -> None:
-            if total is not None:
-                bar.total, bar.bar_format = max(total, seconds), _LENGTH_KNOWN
-            bar.update(seconds - bar.n)
-
-        yield update
+        yield bar
 
 
 class _Above(io.TextIOBase):

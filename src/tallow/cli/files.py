@@ -1,0 +1,101 @@
+"""What the commands for sounds and pictures share: which files, and what becomes of those that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tallow.cli import complain
+from tallow.cli.language import interruptible
+from tallow.errors import MediaError
+
+# What counts in a folder; a file that is named itself is read whatever it is called.
+ENDINGS = {
+    "photos": "avif bmp gif jfif jpeg jpg png tif tiff webp",
+    "sounds": """3gp aac ac3 aif aifc aiff amr ape au avi caf flac flv m4a m4b mka mkv mov mp2 mp3 mp4 mpeg mpg oga ogg
+        opus ra ts tta wav weba webm wma wmv wv""",
+}
+
+
+def find_files(paths: Sequence[str], kind: str) -> list[str]:
+    """Files as they are named, and those of folders and the folders within, in order; each once.
+
+    Args:
+        paths: files and folders. Hidden ones within folders are left out.
+        kind: of ``ENDINGS``, which a folder's files must have.
+
+    Raises:
+        MediaError: for a folder that has no such file.
+    """
+    endings = tuple(f".{ending}" for ending in ENDINGS[kind].split())
+    found: dict[str, None] = {}
+    for path in paths:
+        if not os.path.isdir(path):
+            found[path] = None
+            continue
+        inside = [name for name in _walk(path) if name.lower().endswith(endings)]
+        if not inside:
+            raise MediaError(f"{path}: a folder without {kind}: no file in it ends in {', '.join(endings)}")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
+
+
+class Reading:
+    """Files in batches, of which those that cannot be read are told and left out.
+
+    Args:
+        work: takes the names of several files, and a function to be called with the number of each that is done; gives
+            a result for each. Raises MediaError or OSError if one cannot be read.
+        batch_size: files at once.
+    """
+
+    def __init__(self, work: Callable[[list[str], Callable[[int], None]], Sequence[Any]], batch_size: int) -> None:
+        self._work, self._batch_size = work, batch_size
+        self.failed = 0
+
+    def results(self, files: Sequence[str], count: Callable[[int], None]) -> Iterator[tuple[list[str], Sequence[Any]]]:
+        """Names and results of a batch after another, without those of files that cannot be read.
+
+        Ctrl-C ends it behind the file that is being read, since a decoder that is interrupted takes its file for a
+        broken one; a second Ctrl-C ends it at once.
+
+        Args:
+            files: their names.
+            count: called with how many are done.
+        """
+        with interruptible() as stop:
+            for begin in range(0, len(files), self._batch_size):
+                batch = list(files[begin : begin + self._batch_size])
+
+                def done(i: int, begin: int = begin) -> None:
+                    count(begin + i + 1)
+                    if stop.is_set():
+                        raise KeyboardInterrupt
+
+                try:
+                    results = self._work(batch, done)
+                except (MediaError, OSError):  # one of them; which, is seen when each is read alone
+                    batch, results = self._one_by_one(batch, done)
+                if batch:
+                    yield batch, results
+                if stop.is_set():
+                    raise KeyboardInterrupt
+
+    def _one_by_one(self, batch: Sequence[str], done: Callable[[int], None]) -> tuple[list[str], Sequence[Any]]:
+        good, results = [], []
+        for i, name in enumerate(batch):
+            try:
+                results.append(self._work([name], lambda _: None)[0])
+                good.append(name)
+            except (MediaError, OSError) as error:
+                complain(error)
+                self.failed += 1
+            done(i)
+        return good, results
