@@ -22,6 +22,16 @@ def folder(tmp_path_factory):
     return str(publish(tmp_path_factory.mktemp("published"), max_position_embeddings=4096))
 
 
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """Options for a model that goes on writing until it is stopped, and is no quicker than any other."""
+    folder = publish(tmp_path_factory.mktemp("endless"), num_hidden_layers=8, max_position_embeddings=200_000)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return ["--model", str(folder), "--max-tokens", "190000"]
+
+
 def run(capsys, *argv):
     status = main(argv)
     out, err = capsys.readouterr()
@@ -184,8 +194,8 @@ class Terminal:
         os.write(self.end, text.encode())
 
 
-def test_chat_in_a_terminal(folder, tmp_path):
-    terminal = Terminal(["chat", "--model", folder, "--max-tokens", "3000"], tmp_path)
+def test_chat_in_a_terminal(endless, tmp_path):
+    terminal = Terminal(["chat", *endless], tmp_path)
     try:
         terminal.wait_for("> ")
         terminal.type("the cat\n")
@@ -196,8 +206,13 @@ def test_chat_in_a_terminal(folder, tmp_path):
         terminal.wait_for("> ")  # … and the program goes on
         terminal.type("first \\\nsecond\n")
         terminal.wait_for("… ")
-        time.sleep(0.3)
+        terminal.wait_for("second\r\n")
+        terminal.wait_for_more()
         os.kill(terminal.process.pid, signal.SIGINT)
+        terminal.wait_for("> ")
+        terminal.type("never mind")
+        terminal.wait_for("never mind")
+        os.kill(terminal.process.pid, signal.SIGINT)  # what was typed is dropped
         terminal.wait_for("> ")
         terminal.type("/exit\n")
         assert terminal.process.wait(20) == 0
@@ -207,8 +222,8 @@ def test_chat_in_a_terminal(folder, tmp_path):
         os.close(terminal.end)
 
 
-def test_generate_is_interrupted_with_what_was_written(folder, tmp_path):
-    terminal = Terminal(["generate", "--model", folder, "--max-tokens", "3000", "--ignore-eos", "the cat"], tmp_path)
+def test_generate_is_interrupted_with_what_was_written(endless, tmp_path):
+    terminal = Terminal(["generate", *endless, "--ignore-eos", "the cat"], tmp_path)
     try:
         terminal.wait_for_more()
         os.kill(terminal.process.pid, signal.SIGINT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +51,16 @@ def run(args: argparse.Namespace) -> int:
     if terminal:
         _keep_history()
         print(f"{args.model}: /exit or Ctrl-D to end, /reset to begin again", file=sys.stderr)
-    while (line := _ask(terminal)) is not None:
-        if line.strip() == "/exit":
-            break
-        if line.strip() == "/reset":
-            session.reset()
-            _begin(session, args.system)
-        elif line.strip():
-            _answer(session, line, args)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        while (line := _ask(terminal)) is not None and line.strip() != "/exit":
+            if line.strip() == "/reset":
+                session.reset()
+                _begin(session, args.system)
+            elif line.strip():
+                _answer(session, line, args)
+    finally:
+        signal.signal(signal.SIGINT, before)
     return 0
 
 
@@ -76,12 +79,11 @@ def _answer(session: Session, line: str, args: argparse.Namespace) -> None:
         with interruptible() as cancel:
             options = sampling_options(args) | {"enable_thinking": args.think}
             result = print_answer(session.chat(line, stream=True, cancel=cancel, **options))
+            print("\n" if result.finish_reason != "cancelled" else " …\n", flush=True)
+            if args.stats:
+                print(statistics(result), file=sys.stderr)
     except TallowError as error:
         complain(error)
-        return
-    print("\n" if result.finish_reason != "cancelled" else " …\n", flush=True)
-    if args.stats:
-        print(statistics(result), file=sys.stderr)
 
 
 def _ask(terminal: bool) -> str | None:
