@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tallow.models.dinov3 import DINOv3ConvNext, DINOv3ViT, PictureConfig
+from tallow.models.dinov3.pictures import Preparation
 from tallow.tensor import Tensor
 from tallow.weights.safetensors import open_safetensors
 from tallow.weights.var_builder import VarBuilder
@@ -57,3 +58,18 @@ def test_every_stage_of_a_convnext(tmp_path):
         found = x.numpy().transpose(0, 3, 1, 2)[:, ::5]
         assert relative_error(found, GOLDEN[f"convnext/state{i + 1}"]) < 2e-6, f"stage {i}"
     assert relative_error(model(Tensor(PIXELS)).numpy()[:, ::3], GOLDEN["convnext/tokens"]) < 2e-6
+
+
+PICTURES = np.load(Path(__file__).parent / "golden" / "pictures.npz")
+
+
+@pytest.mark.parametrize("name", tiny_dino.pictures())
+@pytest.mark.parametrize("size", tiny_dino.SIZES)
+def test_pictures_within_one_level_of_255(name, size):
+    config = PictureConfig(size=size)
+    found = Preparation(config, unit=1)(tiny_dino.pictures()[name]).transpose(2, 0, 1)
+    expected = PICTURES[f"{name}/{size[0]}x{size[1]}"].astype(np.float32)
+    levels = np.abs(found[:, :: tiny_dino.EVERY, :: tiny_dino.EVERY] - expected) * 255
+    levels *= np.array(config.image_std, np.float32).reshape(3, 1, 1)
+    assert levels.max() < 1.05  # half-precision goldens are off by a twentieth
+    assert levels.mean() < 0.35

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from PIL import Image
 
 from tallow.models.registry import find_class
 from tallow.weights.safetensors import save_safetensors
@@ -54,3 +55,19 @@ def photo(height, width, seed=0):
     waves = np.stack([np.sin(x), np.cos(y + x / 2), np.sin(y) * np.cos(x)], axis=-1)
     noise = np.random.default_rng(seed).normal(0, 10, (height, width, 3))
     return (128 + 90 * waves + noise).clip(0, 255).astype(np.uint8)
+
+
+SIZES = [(224, 224), (48, 80), (518, 32)]
+EVERY = 5  # rows and columns between the pixels that goldens hold
+
+
+def pictures():
+    """Pictures of several sizes and modes, as Pillow's images."""
+    sizes = {"large": (601, 457), "small": (10, 13), "pixel": (1, 1), "line": (1, 300), "tall": (701, 90)}
+    found = {name: Image.fromarray(photo(*size)) for name, size in sizes.items()}
+    noise = np.random.default_rng(7).integers(0, 256, (333, 222, 3)).astype(np.uint8)
+    found["noise"] = Image.fromarray(noise)
+    found["grey"] = Image.fromarray(noise[..., 0])
+    found["palette"] = Image.frombytes("P", (222, 333), noise[..., 1].tobytes())
+    found["palette"].putpalette(np.random.default_rng(8).integers(0, 256, 768).tolist())
+    return found
