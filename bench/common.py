@@ -70,12 +70,16 @@ def serve(work, warm=2):
         print("@" + json.dumps([time.perf_counter() - begun, result]), flush=True)
 
 
-def in_turn(workers, rounds):
-    """Let every worker work once a round. Returns name -> median seconds, and name -> the last result."""
+def in_turn(workers, rounds, rest=0.0):
+    """Let every worker work once a round. Returns name -> median seconds, and name -> the last result.
+
+    ``rest``: seconds before each turn, in which the threads of the one before stop spinning.
+    """
     seconds = {name: [] for name in workers}
     results = {}
     for _ in range(rounds):
         for name, worker in workers.items():
+            time.sleep(rest)
             took, results[name] = worker.run()
             seconds[name].append(took)
     return {name: statistics.median(values) for name, values in seconds.items()}, results

@@ -40,7 +40,7 @@ def main():
     figures = {
         "milliseconds": {name: 1000 * value for name, value in seconds.items()}, "threads": args.threads,
         "share of multiply-adds": work / speed / seconds["tallow"], "multiply-adds": speed, "cosines": cosines,
-        **{f"{name} / {ours}": seconds[name] / seconds[ours] for ours in ("tallow", "int8") for name in ("torch", "onnx")},
+        **{f"{peer} / {ours}": seconds[peer] / seconds[ours] for ours in ("tallow", "int8") for peer in ("torch", "onnx")},
     }  # fmt: skip
     verdict = (
         "{0} batch {1}, {2} threads: Tallow {tallow:.1f} ms, PyTorch {torch:.1f}, ONNX Runtime {onnx:.1f}: "
@@ -63,7 +63,7 @@ def measure(args, folder):
         "onnx": Worker(args.peer_python, ONNX, argv, args.threads),
     }
     before = limits(args.threads)[0]
-    seconds, results = in_turn(workers, args.rounds)
+    seconds, results = in_turn(workers, args.rounds, rest=0.3)
     speed = (before + limits(args.threads)[0]) / 2
     for worker in workers.values():
         worker.close()

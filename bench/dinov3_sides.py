@@ -5,8 +5,8 @@ import os, sys, numpy as np, torch
 from transformers import DINOv3ViTConfig, DINOv3ViTImageProcessor, DINOv3ViTModel
 folder, dim, heads, layers = sys.argv[1], *map(int, sys.argv[2:])
 torch.manual_seed(0)
-config = DINOv3ViTConfig(hidden_size=dim, num_attention_heads=heads, num_hidden_layers=layers, intermediate_size=4 * dim,
-                         num_register_tokens=4)
+config = DINOv3ViTConfig(hidden_size=dim, num_attention_heads=heads, num_hidden_layers=layers,
+                         intermediate_size=4 * dim, num_register_tokens=4)
 model = DINOv3ViTModel(config).eval()
 model.save_pretrained(folder)
 class Pooled(torch.nn.Module):
