@@ -40,7 +40,7 @@ def main():
     figures = {
         "milliseconds": {name: 1000 * value for name, value in seconds.items()}, "threads": args.threads,
         "share of multiply-adds": work / speed / seconds["tallow"], "multiply-adds": speed, "cosines": cosines,
-        **{f"{peer} / {ours}": seconds[peer] / seconds[ours] for ours in ("tallow", "int8") for peer in ("torch", "onnx")},
+        **{f"{peer} / {our}": seconds[peer] / seconds[our] for our in ("tallow", "int8") for peer in ("torch", "onnx")},
     }  # fmt: skip
     verdict = (
         "{0} batch {1}, {2} threads: Tallow {tallow:.1f} ms, PyTorch {torch:.1f}, ONNX Runtime {onnx:.1f}: "
