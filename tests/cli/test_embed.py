@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -151,6 +152,25 @@ def test_files_that_cannot_be_read_are_told_and_left_out(capsys, clap, dino, sou
     assert status == 1
     assert "w.npy was not written: not one of 1 photos can be read" in err
     assert not list(tmp_path.glob("w.npy*"))
+
+
+def test_odd_sounds_have_vectors_and_sounds_that_are_none_are_told(capsys, clap, tmp_path):
+    """Three samples and silence are sounds; samples that are not finite, in a file of floats, are none."""
+    write_sound(tmp_path / "short.wav", 3 / 48_000)
+    with wave.open(str(tmp_path / "silence.wav"), "wb") as file:
+        file.setparams((1, 2, 48_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 48_000))
+    samples = np.full(48_000, np.nan, "<f4").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 48_000, 192_000, 4, 32)  # 3: floats
+    data = b"WAVE" + form + b"data" + struct.pack("<I", len(samples)) + samples
+    (tmp_path / "nan.wav").write_bytes(b"RIFF" + struct.pack("<I", len(data)) + data)
+    status, out, err = run(capsys, "embed", "--audio", tmp_path, "--model", clap)
+    entries = [json.loads(line) for line in out.splitlines()]
+    assert status == 1
+    assert [os.path.basename(entry["file"]) for entry in entries] == ["short.wav", "silence.wav"]
+    np.testing.assert_allclose([np.linalg.norm(entry["vector"]) for entry in entries], 1, atol=1e-5)
+    assert err.count("\n") == 1
+    assert "nan.wav: samples that are not finite" in err
 
 
 def test_folders_without_media(capsys, clap, dino, sounds, photos):

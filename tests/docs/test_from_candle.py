@@ -13,6 +13,7 @@ from tallow.device import default_device
 from tallow.runtime import resident
 from tallow.weights.installed import find_installed
 from tests.hub_server import Hub
+from tests.models import tiny_clap
 from tests.ops.both import tensor
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,8 @@ def namespace(tmp_path, monkeypatch):
     norm = {f"model.encoder.layer_norm.{name}": tl.ones(384) for name in ("weight", "bias")}
     tl.save_safetensors(norm, tmp_path / "norm.safetensors")
     hub.repositories["openai/whisper-tiny"] = {"model.safetensors": (tmp_path / "norm.safetensors").read_bytes()}
+    clap = tiny_clap.write(tmp_path / "clap")
+    hub.repositories["laion/clap-htsat-unfused"] = {path.name: path.read_bytes() for path in clap.iterdir()}
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -69,7 +72,7 @@ def test_section(section, namespace, caplog):
 
 
 def test_every_pattern_has_its_section_and_all_but_the_table_have_code():
-    assert len(SECTIONS) == 17
+    assert len(SECTIONS) == 20
     assert [name for name, code in SECTIONS.items() if not code] == ["Guidelines"]
     assert set(CHECKS) <= set(SECTIONS)
     assert set(SECTIONS) >= NEEDS_WEIGHTS
@@ -143,6 +146,26 @@ def check_audio(found, _):
     assert np.abs(found["at_16k"].numpy()).max() <= 1.5
 
 
+def check_windows(found, _):
+    """As Candle's snippet computes it, in float64."""
+    q, k, v = (found[name].numpy().astype(np.float64)[0].swapaxes(0, 1) for name in "qkv")
+    added = found["position_bias"].numpy()[0] + np.where(np.arange(64)[:, None] // 32 != np.arange(64) // 32, -100, 0)
+    scores = np.exp(q @ k.swapaxes(1, 2) * 24**-0.5 + added)
+    expected = (scores / scores.sum(-1, keepdims=True) @ v).swapaxes(0, 1)
+    assert np.allclose(found["y"].numpy()[0], expected, atol=1e-5)
+
+
+def check_clap(found, _):
+    assert np.allclose(np.linalg.norm(found["texts"].numpy(), axis=1), 1, atol=1e-6)
+    assert np.isclose(sum(score for _, score in found["clap"].classify("speech.flac", ["a", "b", "c"])), 1)
+    tl.unload()
+
+
+def check_search(found, _):
+    similarity = found["vectors"].numpy().astype(np.float64) @ found["vectors"].numpy().T
+    assert found["indices"].tolist() == np.argsort(-similarity[:2], kind="stable")[:, :5].tolist()
+
+
 def check_resident(found, _):
     assert found["text"].strip().startswith("Before there was electric light")
     with pytest.raises(tl.ArgumentError, match="unloaded"):
@@ -158,5 +181,8 @@ CHECKS = {
     "Language models: rotary position embeddings": check_rope,
     "Audio: mel spectrogram": check_mel,
     "Audio: loading": check_audio,
+    "Audio: attention inside windows": check_windows,
+    "Audio: sounds and texts in one space": check_clap,
+    "Similarity search": check_search,
     "One model for the whole program": check_resident,
 }
