@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import environment
-from tests.models import real_weights, tiny_whisper
+from tests.models import real_weights, tiny_clap, tiny_whisper
 from tests.runtime.published import publish
 
 ROOT = Path(__file__).parents[2]
@@ -71,12 +71,19 @@ def test_every_example_is_listed_and_tested():
 
 @pytest.mark.real
 def test_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
-    """Its two models stand for any: they become the real Whisper that there is, and a small language model."""
+    """Its models stand for any: they become the real Whisper that there is, and two small ones of random weights."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M)
-    speech, llm = real_weights.tiny_en(), publish(tmp_path)
-    code = code.replace("openai/whisper-base", str(speech)).replace("Qwen/Qwen3-0.6B", str(llm))
-    shutil.copy(HARBOUR, tmp_path / "meeting.mp4")
+    models = {
+        "openai/whisper-base": real_weights.tiny_en(),
+        "Qwen/Qwen3-0.6B": publish(tmp_path),
+        "laion/clap-htsat-unfused": tiny_clap.write(tmp_path / "clap"),
+    }
+    for name, folder in models.items():
+        assert name in code
+        code = code.replace(name, str(folder))
+    for recording in ("meeting.mp4", "rain.wav", "dog.wav"):
+        shutil.copy(HARBOUR, tmp_path / recording)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert "lit by candles." in capsys.readouterr().out
