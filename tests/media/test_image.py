@@ -143,6 +143,34 @@ def test_files_that_are_no_pictures(content, tmp_path):
         load_image(path, 224)
 
 
+def test_an_animation_without_frames():
+    with pytest.raises(MediaError, match="picture of 14 bytes"):
+        open_rgb(b"GIF89a" + struct.pack("<HHBBB", 5, 5, 0, 0, 0) + b";")
+
+
+@pytest.mark.parametrize("side", [8, 100, 400])
+def test_a_jpeg_at_a_part_of_its_size(side):
+    y, x = np.mgrid[0:800, 0:600] / 50
+    waves = Image.fromarray((np.stack([np.sin(x), np.cos(y), np.sin(x + y)], -1) * 100 + 128).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    data = encode(waves, "JPEG", exif=exif, quality=95)
+    whole, part = open_rgb(data), open_rgb(data, at_least=side)
+    assert whole.size == (800, 600)
+    assert part.size == (800 // (8 if side == 8 else 4 if side == 100 else 1), part.width * 3 // 4)
+    smaller = np.asarray(whole.resize(part.size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(part) - smaller).mean() < 3
+
+
+def test_pictures_in_memory(photo):
+    pixels = np.asarray(photo)
+    assert np.array_equal(np.asarray(open_rgb(pixels)), pixels)
+    assert np.array_equal(np.asarray(open_rgb(photo.convert("L"))), np.asarray(photo.convert("L").convert("RGB")))
+    assert np.array_equal(np.asarray(open_rgb(pixels[..., 0]))[..., 1], pixels[..., 0])
+    clear = np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)])
+    assert (np.asarray(open_rgb(clear)) == 255).all()
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
 @pytest.mark.parametrize("part", [0.3, 0.8])
 def test_cut_off_in_the_middle(photo, format, part):

@@ -57,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    from tallow.cli import chat, classify, convert, devices, embed, generate, info, transcribe
+    from tallow.cli import chat, classify, convert, devices, embed, features, generate, info, transcribe
 
     parser = _parser()
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (transcribe, chat, generate, embed, classify, convert, info, devices):
+    for command in (transcribe, chat, generate, embed, classify, features, convert, info, devices):
         command.add_to(commands)
     args = parser.parse_args(argv)
     status: int = args.run(args)

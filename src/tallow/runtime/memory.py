@@ -162,7 +162,8 @@ def clap_sizes(config: Mapping[str, Any]) -> Sizes:
 def vision_transformer_sizes(config: Mapping[str, Any]) -> Sizes:
     """DINOv3's vision transformers, looking at pictures of the size that they were trained on last."""
     d, f, layers = (config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
-    patch, size, registers = config["patch_size"], config.get("image_size", 224), config.get("num_register_tokens", 0)
+    patch, size = config.get("patch_size", 16), config.get("image_size", 224)
+    registers = config.get("num_register_tokens", 0)
     inner = 2 if config.get("use_gated_mlp") else 1
     tokens = 1 + registers + (size // patch) ** 2
     return Sizes(
