@@ -171,7 +171,7 @@ class Terminal:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")  # what is read may end within a character
         self.said = ""
 
-    def wait_for(self, text, seconds=60):
+    def wait_for(self, text, seconds=600):
         end = time.monotonic() + seconds
         while text not in self.said:
             ready, _, _ = select.select([self.end], [], [], max(0, end - time.monotonic()))

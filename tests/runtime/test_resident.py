@@ -63,7 +63,7 @@ def test_threads_that_ask_at_once_load_once():
 
 
 def test_different_models_load_side_by_side():
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=300)
     threads = in_threads(
         *[lambda key=key: keep(key, key, (), lambda: (both.wait(), Model())[1]) for key in "ab"]
     )  # fmt: skip
