@@ -44,7 +44,12 @@ class DecoderSession:
         return logits
 
     def step(self, ids: Sequence[int]) -> Array:
-        """Read one more token in each row. Returns the logits that follow, (rows, vocabulary) float32, to change."""
+        """Read one more token in each row.
+
+        Returns:
+            The logits that follow, (rows, vocabulary) float32: the caller's to change, until the next step overwrites
+            them.
+        """
         logits: Array = self._step(ids).numpy()[:, 0]
         return logits
 
