@@ -211,6 +211,11 @@ def test_missing_file_and_folder(tmp_path):
         load_audio("a\0b.wav")
 
 
+def test_no_bytes():
+    with pytest.raises(MediaError, match="audio of 0 bytes; an array of samples may be empty"):
+        load_audio(b"")
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tallow as tl
-from tallow.errors import DTypeError, ModelNotFoundError, OutOfMemoryError, WeightsError
+from tallow.errors import ArgumentError, DTypeError, ModelNotFoundError, OutOfMemoryError, WeightsError
 from tallow.models import registry
 from tallow.nn import Module
 from tallow.runtime import memory, resident
@@ -114,8 +114,12 @@ def test_memory_is_refused_with_both_figures(folder, monkeypatch):
 def test_options_that_are_not_there(folder):
     with pytest.raises(DTypeError):
         tl.load(folder, device="cpu", quantize="int3")
-    with pytest.raises(DTypeError):
-        tl.load(folder, device="cpu", dtype="int32")
+    for dtype in ("int32", "int8"):
+        with pytest.raises(DTypeError, match="stored as float32, float16, bfloat16; quantize="):
+            tl.load(folder, device="cpu", dtype=dtype)
+    for name in (None, 5, b"model"):
+        with pytest.raises(ArgumentError, match=f"a model's name or a path, found {type(name).__name__}"):
+            tl.load(name)
     with pytest.raises(ModelNotFoundError):
         tl.load(folder / "absent", device="cpu")
     assert tl.resident() == []

@@ -182,6 +182,8 @@ def test_suppressed_tokens_are_not_written(folder, tmp_path):
         noise(3), suppress_tokens=(common,), temperature=0.0, logprob_threshold=None, language="en"
     )
     assert all(common not in segment.tokens for segment in found.segments)
+    with pytest.raises(ArgumentError, match="no token 1000000; the model has"):
+        model.transcribe(noise(3), suppress_tokens=(1_000_000,))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,7 @@ def test_an_unloaded_model_is_not_used(tmp_path):
 
 def test_the_tree_of_modules(model):
     text = repr(model)
-    for part in ("Encoder", "Decoder", "CrossAttention", "FusedLinear"):
+    for part in ("Encoder", "Decoder", "CrossAttention", "(qkv): FusedLinear(32, 96, float32)"):
         assert part in text
     assert model.parameter_count() > 100_000
 

@@ -335,13 +335,28 @@ def test_compression_ratio():
         ({"language": "klingon"}, "unknown language 'klingon'"),
         ({"language": "fr"}, "does not know French"),
         ({"task": "sing"}, "unknown task 'sing'"),
-        ({"beam_size": 0}, "beam_size must be 1 or more; found 0"),
+        ({"language": 5}, "language must be a code or an English name, or None; found 5"),
+        ({"beam_size": 0}, "beam_size must be a whole number from 1 up; found 0"),
+        ({"beam_size": 2.5}, "beam_size"),
+        ({"beam_size": None}, "beam_size"),
         ({"best_of": 0}, "best_of"),
         ({"patience": 0}, "patience"),
+        ({"patience": float("inf")}, "patience"),
         ({"length_penalty": 2}, "length_penalty"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": ()}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": "0"}, "temperature"),
+        ({"temperature": [0, None]}, "temperature"),
+        ({"logprob_threshold": "-1"}, "logprob_threshold must be a number, or None; found '-1'"),
+        ({"initial_prompt": [1, 2]}, "initial_prompt must be text, or None"),
+        ({"hotwords": ["harbour"]}, "hotwords must be text, or None"),
+        ({"suppress_tokens": "-1"}, "suppress_tokens"),
+        ({"suppress_tokens": None}, "suppress_tokens"),
+        ({"suppress_tokens": [-7]}, "suppress_tokens"),
+        ({"max_initial_timestamp": -1}, "max_initial_timestamp"),
+        ({"append_punctuations": None}, "append_punctuations must be text"),
+        ({"seed": 1.5}, "seed"),
         ({"clip_timestamps": "5,x"}, "clip_timestamps"),
         ({"clip_timestamps": [5, 3]}, "clip_timestamps"),
         ({"clip_timestamps": [-1]}, "clip_timestamps"),
@@ -364,6 +379,13 @@ def test_what_cannot_be_done_is_refused_before_any_work(options, message):
 def test_an_english_model_is_asked_for_english_only(options, message):
     with pytest.raises(ArgumentError, match=message):
         run(Model(multilingual=False), Sound(10), **options)
+
+
+def test_settings_may_be_numpys_numbers():
+    options = Options(beam_size=np.int64(2), temperature=np.float32(0.5), clip_timestamps=np.array([0.5, 2]))
+    assert options.temperatures == (0.5,)
+    assert Options(temperature=np.array([0.0, 0.5])).temperatures == (0.0, 0.5)
+    assert options.clips() == [(0.5, 2.0)]
 
 
 def test_clips_may_be_written_as_text():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
 from tallow import ops
-from tallow.errors import ArgumentError
+from tallow.errors import ArgumentError, ShapeError
 from tallow.ops.activation import activate
 from tests.ops.both import both, tensor, variants
 
@@ -81,6 +81,12 @@ def test_any_shape_and_any_strides(name, shape):
     out = op(tensor(x))
     assert out.shape == tuple(shape)
     assert np.allclose(op(tensor(x.T)).numpy(), out.numpy().T, rtol=2e-7, atol=1e-7)
+
+
+@both("swiglu")
+def test_swiglu_of_unequal_shapes(op):
+    with pytest.raises(ShapeError, match=r"swiglu: gate of shape \(2, 3\) and up of shape \(3,\) differ"):
+        op(tensor(np.ones((2, 3))), tensor(np.ones(3)))
 
 
 @both("swiglu")

@@ -167,6 +167,8 @@ def test_concat_of_mixed_types_and_lengths():
         tl.concat([tl.ones((1, 2)), tl.ones((1, 3))])
     with pytest.raises(ShapeError, match=r"stack: expected equal shapes, found \(2,\), \(3,\)"):
         tl.stack([tl.ones(2), tl.ones(3)])
+    with pytest.raises(DTypeError, match="concat: int64 and uint64 have no common type"):
+        tl.concat([tl.asarray([1]), tl.asarray([1], dtype="uint64")])
     with pytest.raises(ShapeError, match="concat: needs at least one tensor"):
         tl.concat([])
     with pytest.raises(ShapeError, match=r"concat: .* see stack"):

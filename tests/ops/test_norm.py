@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
 from tallow import ops
-from tallow.errors import ShapeError
+from tallow.errors import BoundsError, ShapeError
 from tests.ops.both import both, relative_error, tensor
 
 
@@ -109,6 +109,12 @@ def test_l2_normalize_along_any_axis(op, shape, data):
     length = np.sqrt((x.astype(np.float64) ** 2).sum(axis, keepdims=True))
     expected = x / np.maximum(length, 1e-12)
     assert np.allclose(op(tensor(x), axis).numpy(), expected, rtol=1e-6, atol=1e-7)
+
+
+@both("l2_normalize")
+def test_l2_normalize_names_an_axis_that_is_not_there(op):
+    with pytest.raises(BoundsError, match="l2_normalize: axis 2"):
+        op(tensor(np.ones((2, 3))), 2)
 
 
 @both("l2_normalize")

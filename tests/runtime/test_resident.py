@@ -149,6 +149,11 @@ def test_unloading_frees_what_others_still_hold():
     assert keep("a", "A", (), Model) is not model
 
 
+def test_a_listed_model_is_shown_in_one_line():
+    keep("k", "name", ("cpu",), Model)
+    assert repr(resident.resident()[0]) == "Resident(name='name', model=Model(…), options=('cpu',), nbytes=10)"
+
+
 def test_unloading_everything():
     models = [keep(key, key, (), Model) for key in "abc"]
     unload()

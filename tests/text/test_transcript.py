@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tallow.errors import ArgumentError
 from tallow.text.transcript import FORMATS, Segment, Transcript, Word, timestamp
 
 
@@ -110,6 +111,6 @@ def test_save_leaves_nothing_behind_when_it_fails(transcript, tmp_path):
 
 
 def test_unknown_format(transcript, tmp_path):
-    with pytest.raises(ValueError, match=r"docx.*txt, srt, vtt, tsv, json"):
+    with pytest.raises(ArgumentError, match=r"docx.*txt, srt, vtt, tsv, json"):
         transcript.save(tmp_path / "talk.docx")
     assert list(tmp_path.iterdir()) == []

@@ -86,6 +86,8 @@ class AudioFile:
     def _file(self, source: Any) -> tuple[str, Any]:
         """What to call the source, and a file object for it."""
         if isinstance(source, bytes | bytearray | memoryview):
+            if len(source) == 0:
+                raise MediaError("audio of 0 bytes; an array of samples may be empty, a file may not")
             return f"audio of {len(source):,} bytes", io.BytesIO(source)
         if hasattr(source, "read"):
             return str(getattr(source, "name", "audio stream")), source

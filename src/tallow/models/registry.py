@@ -16,7 +16,7 @@ from tallow.runtime import memory
 from tallow.runtime.resident import keep
 from tallow.trace import span
 from tallow.weights.checkpoint import Checkpoint, open_checkpoint
-from tallow.weights.hub import resolve
+from tallow.weights.hub import as_name, resolve
 from tallow.weights.var_builder import VarBuilder
 
 logger = logging.getLogger("tallow")
@@ -73,11 +73,12 @@ def load(
     """
     place = as_device(device)
     stored = None if dtype is None else dtypes.as_dtype(dtype)
-    with span("load", model=os.fspath(name_or_path)):
-        path = resolve(name_or_path, cache_dir, revision, token)
+    name = as_name(name_or_path)
+    with span("load", model=name):
+        path = resolve(name, cache_dir, revision, token)
         options = (str(place), "stored" if stored is None else stored.name, quantize or "no quantisation")
         key = (os.path.realpath(path), *options)
-        return keep(key, os.fspath(name_or_path), options, lambda: _load(path, place, stored, quantize))
+        return keep(key, name, options, lambda: _load(path, place, stored, quantize))
 
 
 def preload(name_or_path: PathLike, **options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tallow.errors import ArgumentError
+from tallow.errors import ArgumentError, ShapeError
 from tallow.ops.dispatch import operation
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
@@ -86,6 +86,8 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
     Source: Shazeer 2020, "GLU variants improve transformer".
     """
+    if gate.shape != up.shape:
+        raise ShapeError(f"swiglu: gate of shape {gate.shape} and up of shape {up.shape} differ")
     return rounded(silu(widened(gate)) * widened(up), gate)
 
 

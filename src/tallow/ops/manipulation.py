@@ -169,7 +169,10 @@ def _common(name: str, tensors: Sequence[Tensor]) -> tuple[Any, list[Any]]:
     device = same_device(name, tensors)
     found = [x.storage for x in tensors]
     if len({array.dtype for array in found}) > 1:
-        dtype = dtypes.result_type(*tensors).numpy
+        try:
+            dtype = dtypes.result_type(*tensors).numpy
+        except DTypeError as error:
+            raise DTypeError(f"{name}: {error}") from None
         found = [array.astype(dtype, copy=False) for array in found]
     return device, found
 

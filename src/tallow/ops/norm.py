@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tallow.errors import ShapeError
 from tallow.ops.dispatch import operation
+from tallow.ops.operands import axis_of
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
 
@@ -67,6 +68,7 @@ def l2_normalize(x: Tensor, axis: int = -1, eps: float = 1e-12) -> Tensor:
     Returns:
         The shape and dtype of x; computed in float32.
     """
+    axis_of("l2_normalize", axis, x.ndim)
     y = widened(x)
     return rounded(y / (y * y).sum(axis, keepdims=True).sqrt().clamp(min=eps), x)
 

@@ -30,6 +30,10 @@ class Resident(NamedTuple):
     options: tuple[str, ...]
     nbytes: int
 
+    def __repr__(self) -> str:  # a line, without the tree of modules
+        kind = type(self.model).__name__
+        return f"Resident(name={self.name!r}, model={kind}(…), options={self.options}, nbytes={self.nbytes})"
+
 
 class _Entry:
     """A model that is being loaded (``model`` is None) or is there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from tallow import _cpu
 from tallow.errors import ArgumentError
 
@@ -15,8 +17,8 @@ def set_num_threads(count: int) -> None:
     """Use so many threads in kernels from now on. Results do not depend on it, to the bit.
 
     Raises:
-        ArgumentError: for a count under 1.
+        ArgumentError: for what is no whole number from 1 up.
     """
-    if count < 1:
-        raise ArgumentError(f"set_num_threads: expected at least 1 thread, found {count}")
-    _cpu.set_num_threads(count)
+    if not isinstance(count, Integral) or count < 1:
+        raise ArgumentError(f"set_num_threads: expected at least 1 thread, found {count!r}")
+    _cpu.set_num_threads(int(count))

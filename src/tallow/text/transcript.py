@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tallow.errors import ArgumentError
+
 
 @dataclass(slots=True)
 class Word:
@@ -83,7 +85,7 @@ class Transcript:
         """The transcript as ``"txt"``, ``"srt"``, ``"vtt"``, ``"tsv"`` or ``"json"``; it ends with a line feed.
 
         Raises:
-            ValueError: for another format.
+            ArgumentError: for another format.
         """
         return renderer(format)(self)
 
@@ -95,7 +97,7 @@ class Transcript:
             format: as for `render`; by default the suffix of ``path``.
 
         Raises:
-            ValueError: for a format, or a suffix, that is none of the five.
+            ArgumentError: for a format, or a suffix, that is none of the five.
             OSError: when the file cannot be written.
         """
         target = Path(path)
@@ -112,9 +114,9 @@ class Transcript:
 
 
 def renderer(format: str) -> Callable[[Transcript], str]:
-    """The function that writes a transcript in a format; ValueError for a format that there is not."""
+    """The function that writes a transcript in a format; ArgumentError for a format that there is not."""
     if format not in FORMATS:
-        raise ValueError(f"unknown transcript format {format!r}; choose one of {', '.join(FORMATS)}")
+        raise ArgumentError(f"unknown transcript format {format!r}; choose one of {', '.join(FORMATS)}")
     return FORMATS[format]
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from typing import Any
 
-from tallow.errors import ModelNotFoundError, WeightsError
+from tallow.errors import ArgumentError, ModelNotFoundError, WeightsError
 from tallow.weights.checkpoint import PICKLES, pickled
 from tallow.weights.source import read_json
 
@@ -37,7 +37,7 @@ def resolve(
         WeightsError: if it has its weights only in a form that Tallow doesn't read.
         DownloadError: if it can't be downloaded.
     """
-    name = os.fspath(name_or_path)
+    name = as_name(name_or_path)
     local = os.path.expanduser(name)
     if os.path.exists(local):
         return local
@@ -157,6 +157,14 @@ def wanted_files(files: list[str]) -> list[str]:
     if any(file.startswith(PICKLES) for file in top):
         raise WeightsError(pickled("the repository"))
     raise ModelNotFoundError(f"holds no weights that Tallow reads; it has {', '.join(top) or 'no files'}")
+
+
+def as_name(name_or_path: Path) -> str:
+    """A model's name or path as text. Raises ArgumentError for what is neither."""
+    name = os.fspath(name_or_path) if isinstance(name_or_path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise ArgumentError(f"expected a model's name or a path, found {type(name_or_path).__name__}")
+    return name
 
 
 def is_offline() -> bool:

@@ -57,8 +57,10 @@ class VarBuilder:
     ) -> None:
         if quantize is not None and quantize not in _MOST_BITS:
             raise DTypeError(f"quantize={quantize!r}: there are 'int8' and 'int4'")
-        if dtype is not None and dtypes.as_dtype(dtype).name not in STORAGES:
-            raise DTypeError(f"dtype={dtype!r}: weights are stored as {', '.join(STORAGES[:3])}")
+        if dtype is not None and dtypes.as_dtype(dtype).name not in STORAGES[:3]:
+            raise DTypeError(
+                f"dtype={str(dtype)!r}: weights are stored as {', '.join(STORAGES[:3])}; quantize= stores fewer bits"
+            )
         if not 0 <= rank < world:
             raise ShapeError(f"rank {rank} of {world}: ranks count from 0 to world - 1")
         self.source = source

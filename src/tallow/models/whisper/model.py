@@ -40,6 +40,11 @@ class FusedLinear(Module):
         """(b, n, dim) -> (b, n, projections · dim)."""
         return ops.linear(x, self.weight, self.bias)
 
+    def extra_repr(self) -> str:
+        """Its sizes and storage."""
+        out, inner = self.weight.shape
+        return f"{inner}, {out}, {self.weight.storage}"
+
 
 class SelfAttention(Module):
     """Multi-head attention of a sequence to itself; with a cache, of its latest part to all of it.

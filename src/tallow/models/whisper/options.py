@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from tallow.errors import ArgumentError
 from tallow.models.whisper.words import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS
@@ -41,27 +43,18 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self._require(self.beam_size >= 1, "beam_size", "1 or more")
-        self._require(self.best_of >= 1, "best_of", "1 or more")
-        self._require(self.patience > 0, "patience", "more than 0")
-        penalty = self.length_penalty
-        self._require(penalty is None or 0 <= penalty <= 1, "length_penalty", "between 0 and 1, or None")
-        good = self.temperatures and all(0 <= t < math.inf for t in self.temperatures)
-        self._require(bool(good), "temperature", "a number from 0 up, or some of them")
-        silence = self.hallucination_silence_threshold
-        self._require(silence is None or silence >= 0, "hallucination_silence_threshold", "seconds, or None")
-        if silence is not None and not self.word_timestamps:
+        for name, (good, wanted) in _WANTED.items():
+            value = getattr(self, name)
+            if not good(value):
+                raise ArgumentError(f"{name} must be {wanted}; found {value!r}")
+        if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             raise ArgumentError("hallucination_silence_threshold needs word_timestamps=True")
         self.clips()
-
-    def _require(self, good: bool, name: str, wanted: str) -> None:
-        if not good:
-            raise ArgumentError(f"{name} must be {wanted}; found {getattr(self, name)!r}")
 
     @property
     def temperatures(self) -> tuple[float, ...]:
         """The temperatures to try in turn."""
-        return (self.temperature,) if isinstance(self.temperature, int | float) else tuple(self.temperature)
+        return (float(self.temperature),) if isinstance(self.temperature, Real) else tuple(self.temperature)
 
     def clips(self) -> list[tuple[float, float]]:
         """The stretches to transcribe, as pairs of seconds; the last may end at infinity.
@@ -81,3 +74,58 @@ class Options:
         if not all(0 <= a < b for a, b in zip(times[::2], times[1::2], strict=True)) or times != sorted(times):
             raise ArgumentError(f"clip_timestamps must ascend from 0 up, start and end in turn; found {clips!r}")
         return list(zip(times[::2], times[1::2], strict=True))
+
+
+def _whole(value: Any, least: float = -math.inf) -> bool:
+    return isinstance(value, Integral) and least <= int(value)
+
+
+def _number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    return isinstance(value, Real) and least <= float(value) <= most
+
+
+def _number_or_none(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _seconds_or_none(value: Any) -> bool:
+    return value is None or _number(value, 0)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _temperatures(value: Any) -> bool:
+    values = value if isinstance(value, Collection) else [value]
+    return len(values) > 0 and all(_number(item, 0) and item < math.inf for item in values)
+
+
+def _ids(value: Any) -> bool:
+    return isinstance(value, Collection) and all(_whole(id, -1) for id in value)
+
+
+# Setting -> whether a value is one that it may have, and what it may be in words.
+_WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "language": (_text_or_none, "a code or an English name, or None"),
+    "beam_size": (lambda value: _whole(value, 1), "a whole number from 1 up"),
+    "best_of": (lambda value: _whole(value, 1), "a whole number from 1 up"),
+    "patience": (lambda value: _number(value, 0) and 0 < value < math.inf, "a number above 0"),
+    "length_penalty": (lambda value: value is None or _number(value, 0, 1), "a number from 0 to 1, or None"),
+    "temperature": (_temperatures, "a number from 0 up, or a list of them"),
+    "compression_ratio_threshold": (_number_or_none, "a number, or None"),
+    "logprob_threshold": (_number_or_none, "a number, or None"),
+    "no_speech_threshold": (_number_or_none, "a number, or None"),
+    "initial_prompt": (_text_or_none, "text, or None"),
+    "hotwords": (_text_or_none, "text, or None"),
+    "suppress_tokens": (_ids, "a list of token ids, or of -1 for the model's own"),
+    "max_initial_timestamp": (_seconds_or_none, "seconds, or None"),
+    "prepend_punctuations": (_text, "text"),
+    "append_punctuations": (_text, "text"),
+    "hallucination_silence_threshold": (_seconds_or_none, "seconds, or None"),
+    "seed": (_whole, "a whole number"),
+}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from tallow.errors import WeightsError
+from tallow.errors import ArgumentError, WeightsError
 from tallow.models.whisper.config import GenerationConfig, WhisperConfig
 from tallow.models.whisper.decoding import log_softmax
 from tallow.models.whisper.model import Decoder, Encoder
@@ -227,6 +227,9 @@ class Whisper(Module):
         """What a decoding under these options may not write."""
         tokens, listed = self.tokens, self.generation.suppress_tokens
         suppress = {id for id in options.suppress_tokens if id >= 0} | tokens.markers
+        unknown = [id for id in suppress if id >= self.config.vocab_size]
+        if unknown:
+            raise ArgumentError(f"suppress_tokens: no token {unknown[0]}; the model has {self.config.vocab_size}")
         if -1 in options.suppress_tokens:
             suppress.update(tokens.never_spoken() if listed is None else listed)
         first = self.generation.begin_suppress_tokens
