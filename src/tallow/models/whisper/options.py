@@ -54,7 +54,7 @@ class Options:
     @property
     def temperatures(self) -> tuple[float, ...]:
         """The temperatures to try in turn."""
-        return (float(self.temperature),) if isinstance(self.temperature, Real) else tuple(self.temperature)
+        return tuple(self.temperature) if isinstance(self.temperature, Collection) else (float(self.temperature),)
 
     def clips(self) -> list[tuple[float, float]]:
         """The stretches to transcribe, as pairs of seconds; the last may end at infinity.
