@@ -238,6 +238,16 @@ void unmap_memory(void* memory, std::size_t bytes) {
 #endif
 }
 
+void drop_pages(const void* begin, std::size_t bytes) {
+#if defined(_WIN32)
+    (void)begin, (void)bytes;
+#else
+    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto address = reinterpret_cast<std::uintptr_t>(begin), first = address / page * page;
+    madvise(reinterpret_cast<void*>(first), bytes + (address - first), MADV_DONTNEED);
+#endif
+}
+
 void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) {
 #if defined(_WIN32)
     (void)before, (void)in_parent, (void)in_child;

@@ -35,14 +35,14 @@ struct PackedMatrix {
     float* scales;  // of i8 and i8_groups: [panel][group][feature]; nullptr for others
 };
 
-// What a matrix is packed from: any strides, in elements, at any address. Its elements are of the types of Storage; blocks
-// count as bytes, those of a row one after the other.
+// What a matrix is packed from: any strides, in elements, at any address. Its elements are of the types of Storage.
 struct PackArgs {
     const PackedMatrix* matrix;
     Storage from;
     const void* source;
     std::int64_t row_stride, column_stride;
-    const float* scales;  // from int8: [feature][group]
+    const float* scales;               // from int8: [feature][group]
+    const unsigned char* const* rows;  // of blocks, instead of a source and strides: where each row's begin
 };
 
 // The windows of a convolution's input, whose memory has channels last (one float apart); strides in floats. Input beyond

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <new>
+#include <utility>
 
 #include "core/kernels.h"
 #include "core/platform.h"
+#include "core/slabs.h"
 #include "core/thread_pool.h"
 
 namespace tallow {
@@ -30,14 +31,13 @@ Matrix::Matrix(Storage storage, std::int64_t n, std::int64_t k, std::int64_t gro
     packed_.panel_bytes = static_cast<std::int64_t>(panel_bytes);
     const bool apart = storage == Storage::i8 || storage == Storage::i8_groups;
     const std::size_t scales = apart ? panels * kernels.panel * groups() * sizeof(float) : 0;
-    bytes_ = std::max(panels * panel_bytes + scales, line);
-    void* memory = map_memory(bytes_, false);
-    if (!memory) throw std::bad_alloc();
-    packed_.panels = static_cast<unsigned char*>(memory);
+    bytes_ = panels * panel_bytes + scales;
+    memory_ = take_lasting(bytes_);
+    packed_.panels = static_cast<unsigned char*>(memory_.get());
     packed_.scales = scales ? reinterpret_cast<float*>(packed_.panels + panels * panel_bytes) : nullptr;
 }
 
-Matrix::~Matrix() { unmap_memory(packed_.panels, bytes_); }
+Matrix::~Matrix() { wait(); }
 
 std::int64_t Matrix::groups() const { return packed_.k ? packed_.k / packed_.group : 1; }
 
@@ -53,6 +53,32 @@ void Matrix::pack(PackArgs args) {
     const std::int64_t grain = std::max<std::int64_t>(1, 16384 / (panel * packed_.k + 1));
     parallel_for((packed_.n + panel - 1) / panel, grain,
                  [&](std::int64_t begin, std::int64_t end) { packed_.kernels->pack(args, begin, end); });
+}
+
+void Matrix::pack_later(std::vector<BlockRows> parts, std::shared_ptr<void> source) {
+    source_ = std::move(source);
+    packing_ = do_later([this, parts = std::move(parts)] {
+        std::vector<const unsigned char*> rows;
+        rows.reserve(static_cast<std::size_t>(packed_.n));
+        for (const BlockRows& part : parts)
+            for (std::int64_t i = 0; i < part.rows; ++i) rows.push_back(part.data + i * part.stride);
+        PackArgs args{};
+        args.from = packed_.storage;
+        args.rows = rows.data();
+        pack(args);
+        for (const BlockRows& part : parts)
+            if (part.mapped && part.rows) drop_pages(part.data, static_cast<std::size_t>(part.rows * part.stride));
+    });
+}
+
+void Matrix::wait() const {
+    if (packing_) packing_->wait();
+}
+
+void Matrix::settle() {
+    wait();
+    packing_.reset();
+    source_.reset();
 }
 
 void Matrix::rows(const std::int64_t* ids, std::int64_t count, float* out) const {

@@ -4,6 +4,12 @@
 
 namespace tallow {
 
+class Matrix;
+struct PackedMatrix;
+
+// A matrix whose panels may be read: waits, without the GIL, if it is still being packed.
+const PackedMatrix& ready(Matrix& matrix);
+
 void bind_arithmetic(nanobind::module_& m);
 void bind_conv(nanobind::module_& m);
 void bind_linear(nanobind::module_& m);

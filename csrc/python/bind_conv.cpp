@@ -48,10 +48,10 @@ Rows windows_of(const Array& x, Pair kernel, Pair step, Pair padding, Pair dilat
 }
 
 // out (b, h', w', n) in C order
-void bind_product(const Array& out, const Array& x, const Matrix& weight, std::optional<Array> bias, int activation,
+void bind_product(const Array& out, const Array& x, Matrix& weight, std::optional<Array> bias, int activation,
                   Pair kernel, Pair step, Pair padding, Pair dilation) {
     LinearArgs args{};
-    args.weight = &weight.packed();
+    args.weight = &ready(weight);
     args.x = windows_of(x, kernel, step, padding, dilation);
     const Windows& w = args.x.windows;
     const std::int64_t n = args.weight->n;

@@ -6,6 +6,8 @@
 #include <optional>
 #include <stdexcept>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "core/kernels.h"
 #include "ops/linear.h"
@@ -57,26 +59,31 @@ std::unique_ptr<Matrix> pack(const Array& source, int storage, std::int64_t grou
     return matrix;
 }
 
-// source (n, bytes of a row) in GGUF's blocks of that storage.
-std::unique_ptr<Matrix> pack_blocks(const Array& source, int storage) {
-    const bool known = storage >= 0 && storage < storage_count && in_blocks(static_cast<Storage>(storage));
-    if (!known || source.ndim != 2 || source.dtype != DType::u8 || !source.rows_contiguous())
+// parts: (array, whether it lies in a mapped file); arrays (n, bytes of a row) of GGUF's blocks of that storage, which are
+// stacked. They are packed in the background.
+std::unique_ptr<Matrix> pack_blocks(nb::list parts, int storage) {
+    if (storage < 0 || storage >= storage_count || !in_blocks(static_cast<Storage>(storage)) || parts.size() == 0)
         throw std::invalid_argument("pack_blocks: no such matrix");
     const MatrixKernels& kernels = tallow::kernels().matrix[storage];
-    if (source.shape[1] % kernels.source_bytes) throw std::invalid_argument("pack_blocks: rows of no whole blocks");
-    const std::int64_t k = source.shape[1] / kernels.source_bytes * kernels.padding;
-    PackArgs args{};
-    args.from = static_cast<Storage>(storage);
-    args.source = source.data;
-    args.row_stride = source.strides[0];
-    nb::gil_scoped_release release;
-    auto matrix = std::make_unique<Matrix>(args.from, source.shape[0], k, kernels.group);
-    matrix->pack(args);
+    std::vector<BlockRows> rows;
+    std::int64_t n = 0, bytes = -1;
+    for (nb::handle part : parts) {
+        const auto [source, mapped] = nb::cast<std::tuple<Array, bool>>(part);
+        if (source.ndim != 2 || source.dtype != DType::u8 || !source.rows_contiguous() || (n && source.shape[1] != bytes))
+            throw std::invalid_argument("pack_blocks: no such matrix");
+        bytes = source.shape[1];
+        n += source.shape[0];
+        rows.push_back({static_cast<const unsigned char*>(source.data), source.shape[0], source.strides[0], mapped});
+    }
+    if (bytes % kernels.source_bytes) throw std::invalid_argument("pack_blocks: rows of no whole blocks");
+    auto matrix = std::make_unique<Matrix>(static_cast<Storage>(storage), n, bytes / kernels.source_bytes * kernels.padding,
+                                           kernels.group);
+    matrix->pack_later(std::move(rows), std::make_shared<nb::object>(parts));
     return matrix;
 }
 
-void matrix_rows(const Matrix& matrix, const Array& out, const Array* ids) {
-    const PackedMatrix& m = matrix.packed();
+void matrix_rows(Matrix& matrix, const Array& out, const Array* ids) {
+    const PackedMatrix& m = ready(matrix);
     const std::int64_t count = ids ? ids->size() : m.n;
     if (!out.contiguous() || out.size() != count * m.k || (ids && !ids->contiguous()))
         throw std::invalid_argument("rows: arrays do not fit");
@@ -98,9 +105,9 @@ const float* matrix_of(const Array& a, std::int64_t rows, std::int64_t columns, 
     return a.as<const float>(DType::f32, what);
 }
 
-void bind_product(const Array& out, const Array& x, const Matrix& weight, std::optional<Array> bias, int activation,
+void bind_product(const Array& out, const Array& x, Matrix& weight, std::optional<Array> bias, int activation,
                   std::optional<Array> residual, std::optional<Array> scale) {
-    const PackedMatrix& w = weight.packed();
+    const PackedMatrix& w = ready(weight);
     const std::int64_t rows = x.ndim == 2 ? x.shape[0] : -1;
     if (activation < 0 || activation > static_cast<int>(Activation::relu)) throw std::invalid_argument("linear: activation");
     if (!out.writable) throw std::invalid_argument("linear: out is read-only");
@@ -129,13 +136,25 @@ void bind_product(const Array& out, const Array& x, const Matrix& weight, std::o
 
 }  // namespace
 
+const PackedMatrix& ready(Matrix& matrix) {
+    if (!matrix.settled()) {
+        {
+            nb::gil_scoped_release release;
+            matrix.wait();
+        }
+        matrix.settle();
+    }
+    return matrix.packed();
+}
+
 void bind_linear(nb::module_& m) {
     nb::class_<Matrix>(m, "PackedMatrix")
         .def_prop_ro("shape", [](const Matrix& matrix) { return std::make_tuple(matrix.packed().n, matrix.packed().k); })
+        .def("settle", [](Matrix& matrix) { ready(matrix); })
         .def_prop_ro("scales_finite", &Matrix::scales_finite)
         .def_prop_ro("nbytes", &Matrix::bytes)
-        .def("rows_into", [](const Matrix& matrix, const Array& out, const Array& ids) { matrix_rows(matrix, out, &ids); })
-        .def("dequantize_into", [](const Matrix& matrix, const Array& out) { matrix_rows(matrix, out, nullptr); });
+        .def("rows_into", [](Matrix& matrix, const Array& out, const Array& ids) { matrix_rows(matrix, out, &ids); })
+        .def("dequantize_into", [](Matrix& matrix, const Array& out) { matrix_rows(matrix, out, nullptr); });
     m.def("pack", &pack, nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
     m.def("pack_blocks", &pack_blocks);
     m.def("linear", &bind_product, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(),

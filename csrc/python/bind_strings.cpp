@@ -1,9 +1,13 @@
-// Lists of strings as GGUF has them: each after its length, 8 bytes. Vocabularies have hundreds of thousands.
-#include <cstdint>
-#include <cstring>
-#include <stdexcept>
+#include <nanobind/stl/string.h>
 
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "core/background.h"
 #include "python/bind.h"
+#include "text/byte_pairs.h"
+#include "text/strings.h"
 
 namespace nb = nanobind;
 
@@ -20,60 +24,86 @@ public:
     ~Bytes() { PyBuffer_Release(&view_); }
     Bytes(const Bytes&) = delete;
 
-    const char* data() const { return static_cast<const char*>(view_.buf); }
-    std::uint64_t size() const { return static_cast<std::uint64_t>(view_.len); }
+    std::string_view view() const { return {static_cast<const char*>(view_.buf), static_cast<std::size_t>(view_.len)}; }
 
 private:
     Py_buffer view_;
 };
 
-// The length of the string at `position`, which moves to the string's first byte. Throws std::out_of_range where the
-// string does not end within the bytes.
-std::uint64_t next_length(const Bytes& bytes, std::uint64_t& position) {
-    std::uint64_t length;
-    if (position > bytes.size() || bytes.size() - position < 8) throw std::out_of_range("cut off");
-    std::memcpy(&length, bytes.data() + position, 8);
-    position += 8;
-    if (length > bytes.size() - position) throw std::out_of_range("cut off");
-    return length;
-}
+// A list of strings, and the bytes that it lies in.
+struct StringList {
+    Bytes bytes;
+    Strings strings;
 
-nb::object decoded(const char* data, std::uint64_t length) {
-    PyObject* text = PyUnicode_DecodeUTF8(data, static_cast<Py_ssize_t>(length), nullptr);
-    if (!text) nb::raise_python_error();
-    return nb::steal(text);
-}
+    StringList(nb::handle buffer, std::uint64_t begin, std::uint64_t count)
+        : bytes(buffer), strings(bytes.view(), begin, count) {}
 
-// A string, or its parts before and after the first space, the second empty if there is none.
-nb::object read(const char* data, std::uint64_t length, bool pairs) {
-    if (!pairs) return decoded(data, length);
-    const auto* space = static_cast<const char*>(std::memchr(data, ' ', length));
-    const std::uint64_t first = space ? static_cast<std::uint64_t>(space - data) : length;
-    const std::uint64_t second = space ? first + 1 : length;
-    return nb::make_tuple(decoded(data, first), decoded(data + second, length - second));
-}
+    nb::object get(std::int64_t i) const {
+        if (i < 0 || i >= strings.size()) throw std::out_of_range("no such string");
+        const std::string_view text = strings[i];
+        PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), nullptr);
+        if (!decoded) nb::raise_python_error();
+        return nb::steal(decoded);
+    }
+};
+
+// Byte pairs over two lists, which are read in the background: a vocabulary's tables take milliseconds to make.
+class PairEncoder {
+public:
+    PairEncoder(nb::object tokens, nb::object merges, bool whole_words) : tokens_(tokens), merges_(merges) {
+        const Strings& all = nb::cast<const StringList&>(tokens).strings;
+        const Strings& listed = nb::cast<const StringList&>(merges).strings;
+        made_ = do_later([this, &all, &listed, whole_words] { pairs_ = std::make_unique<BytePairs>(all, listed, whole_words); });
+    }
+    PairEncoder(const PairEncoder&) = delete;
+    ~PairEncoder() {
+        try {
+            made_->wait();
+        } catch (...) {  // nobody has used it
+        }
+    }
+
+    const BytePairs& pairs() const {
+        if (!made_->done()) {
+            nb::gil_scoped_release release;
+            made_->wait();
+        }
+        made_->wait();
+        return *pairs_;
+    }
+
+    nb::list encode(nb::list words) const {
+        const BytePairs& made = pairs();
+        std::vector<std::int64_t> ids;
+        for (nb::handle word : words) {
+            Py_ssize_t size;
+            const char* text = PyUnicode_AsUTF8AndSize(word.ptr(), &size);
+            if (!text) nb::raise_python_error();
+            made.encode({text, static_cast<std::size_t>(size)}, ids);
+        }
+        nb::list result;
+        for (const std::int64_t id : ids) result.append(id);
+        return result;
+    }
+
+private:
+    nb::object tokens_, merges_;
+    std::unique_ptr<BytePairs> pairs_;
+    std::shared_ptr<Task> made_;
+};
 
 }  // namespace
 
 void bind_strings(nb::module_& m) {
-    m.def("skip_strings", [](nb::handle buffer, std::uint64_t position, std::uint64_t count) {
-        const Bytes bytes(buffer);
-        for (; count > 0; --count) {
-            const std::uint64_t length = next_length(bytes, position);
-            position += length;
-        }
-        return position;
-    });
-    m.def("read_strings", [](nb::handle buffer, std::uint64_t position, std::uint64_t count, bool pairs) {
-        const Bytes bytes(buffer);
-        nb::list strings;
-        for (; count > 0; --count) {
-            const std::uint64_t length = next_length(bytes, position);
-            strings.append(read(bytes.data() + position, length, pairs));
-            position += length;
-        }
-        return strings;
-    });
+    nb::class_<StringList>(m, "Strings")
+        .def(nb::init<nb::handle, std::uint64_t, std::uint64_t>())
+        .def_prop_ro("end", [](const StringList& list) { return list.strings.end(); })
+        .def("__len__", [](const StringList& list) { return list.strings.size(); })
+        .def("__getitem__", &StringList::get);
+    nb::class_<PairEncoder>(m, "PairEncoder")
+        .def(nb::init<nb::object, nb::object, bool>())
+        .def("find", [](const PairEncoder& encoder, const std::string& token) { return encoder.pairs().find(token); })
+        .def("encode", &PairEncoder::encode);
 }
 
 }  // namespace tallow

@@ -38,11 +38,9 @@ std::unique_ptr<Matrix> random_blocks(Storage kind, std::int64_t n, std::int64_t
         if (minima) std::memcpy(block + 2, &half_one, 2);
     }
     auto matrix = std::make_unique<Matrix>(kind, n, blocks * kernels.padding, kernels.group);
-    PackArgs args{};
-    args.from = kind;
-    args.source = raw.data();
-    args.row_stride = blocks * kernels.source_bytes;
-    matrix->pack(args);
+    const std::int64_t stride = blocks * kernels.source_bytes, first = n / 3;
+    matrix->pack_later({{raw.data(), first, stride, false}, {raw.data() + first * stride, n - first, stride, false}}, nullptr);
+    matrix->settle();
     return matrix;
 }
 

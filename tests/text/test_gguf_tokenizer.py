@@ -3,9 +3,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallow.errors import WeightsError
-from tallow.text.gguf_tokenizer import SPLITS, gguf_tokenizer
+from tallow.text.byte_pairs import SPLITS
+from tallow.text.gguf_tokenizer import gguf_tokenizer
+from tallow.text.tokenizer import Tokenizer
 
-from .vocabularies import TEXT, Strings, as_gguf, byte_level
+from .vocabularies import PLAIN, SPECIAL, TEXT, as_gguf, byte_level, strings
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,31 @@ def test_every_split_keeps_the_text(library, pre):
     tokenizer = gguf_tokenizer(as_gguf(library, pre), "x")
     for text in [*TEXT, "  two  spaces \n\n\t x2025y", "ÄÖÜ'll'S", ""]:
         assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("pre", SPLITS)
+@settings(max_examples=150, deadline=None)
+@given(
+    text=st.lists(st.sampled_from([*TEXT, *SPECIAL, *PLAIN]) | st.text(max_size=12)).map("".join), special=st.booleans()
+)
+def test_ids_are_those_of_the_library(library, pre, text, special):
+    tokenizer = gguf_tokenizer(as_gguf(library, pre), "x")
+    oracle = Tokenizer({}, tokenizer.added, tokenizer.special, tokenizer._make_encoder)
+    assert tokenizer.encode(text, special=special) == oracle.encode(text, special=special)
+
+
+def test_a_long_word(library):
+    tokenizer = gguf_tokenizer(as_gguf(library), "x")
+    text = "catthe" * 20_000
+    assert tokenizer.encode(text) == tokenizer._make_encoder().encode(text).ids
+
+
+def test_characters_that_are_no_tokens_are_left_out():
+    metadata = {"model": "gpt2", "tokens": strings(["a", "b", "ab"]), "merges": strings(["a b"])}
+    tokenizer = gguf_tokenizer({f"tokenizer.ggml.{key}": value for key, value in metadata.items()}, "x")
+    assert tokenizer.encode("axb ab") == tokenizer._make_encoder().encode("axb ab").ids == [2, 2]
+    assert [tokenizer.id(token) for token in ("ab", "b", "c", "")] == [2, 1, None, None]
+    assert len(tokenizer) == 3
 
 
 def test_splits_differ_in_their_digits(library):
@@ -71,9 +98,9 @@ def test_a_file_without_a_tokenizer(library):
         ({"tokens": None}, "lacks tokenizer.ggml.tokens"),
         ({"tokens": "abc"}, "lacks tokenizer.ggml.tokens"),
         ({"merges": None}, "lacks tokenizer.ggml.merges"),
-        ({"merges": Strings(["a b c"])}, "do not fit"),
-        ({"merges": Strings(["nothing"])}, "do not fit"),
-        ({"merges": Strings(["東 京"])}, "do not fit"),
+        ({"merges": strings(["a b c"])}, "do not fit"),
+        ({"merges": strings(["nothing"])}, "do not fit"),
+        ({"merges": strings(["東 京"])}, "do not fit"),
         ({"token_type": [1]}, "token_type"),
     ],
 )

@@ -15,7 +15,7 @@ from tallow.text.gguf_tokenizer import gguf_tokenizer
 from tallow.text.sentencepiece import SentencePieceTokenizer, merges_of
 from tallow.text.tokenizer import Tokenizer
 
-from .vocabularies import Strings
+from .vocabularies import strings
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 PIECES = ["▁", "a", "b", "c", "t", "h", "e", "ab", "▁a", "th", "the", "▁the", "▁t", "he", "bc", "abc", "é", "▁▁", "ca"]
@@ -46,7 +46,7 @@ def from_file(library, tmp_path_factory):
 
 
 def metadata(**changes):
-    said = {"model": "llama", "tokens": Strings(TOKENS), "scores": np.float32(SCORES), "token_type": np.int32(TYPES),
+    said = {"model": "llama", "tokens": strings(TOKENS), "scores": np.float32(SCORES), "token_type": np.int32(TYPES),
             "bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0}  # fmt: skip
     return {f"tokenizer.ggml.{key}": value for key, value in (said | changes).items() if value is not None}
 

@@ -19,22 +19,20 @@ TALLOW_INLINE void write(unsigned char* to, T value) {
 // Four bits, one to a byte.
 TALLOW_INLINE uint32_t spread_bits(uint32_t bits) { return (bits & 15) * 0x204081 & every; }
 
-// The codes of inputs i to i + 3 of a block in a file, a byte each; i is a multiple of 4.
+// The low bits of the codes of inputs i to i + 3 of a block in a file, a byte each; i is a multiple of 4.
 template <BlockFormat f>
-TALLOW_INLINE uint32_t file_codes(const unsigned char* block, int i) {
-    if constexpr (f.bits == 8) {
-        return read<uint32_t>(block + f.low + i) ^ every * f.zero;
-    } else {
-        const unsigned char* low = block + f.low + i / (2 * f.run) * f.run + i % f.run;
-        uint32_t codes = read<uint32_t>(low) >> (i / f.run % 2 * 4) & every * 15;
-        if constexpr (f.bits > 4 && f.groups == 1) codes |= spread_bits(read<uint32_t>(block + f.high) >> i) << 4;
-        if constexpr (f.bits > 4 && f.groups > 1) {  // 32 bytes hold the high bits of `span` codes
-            constexpr int bits = f.bits - 4, span = 256 / bits;
-            const uint32_t bytes = read<uint32_t>(block + f.high + i / span * 32 + i % 32);
-            codes |= (bytes >> (i % span / 32 * bits) & every * ((1 << bits) - 1)) << 4;
-        }
-        return codes;
-    }
+TALLOW_INLINE uint32_t low_bits(const unsigned char* block, int i) {
+    if constexpr (f.bits == 8) return read<uint32_t>(block + f.low + i) ^ every * f.zero;
+    const unsigned char* low = block + f.low + i / (2 * f.run) * f.run + i % f.run;
+    return read<uint32_t>(low) >> (i / f.run % 2 * 4) & every * 15;
+}
+
+// What lies above them in codes of 5 or 6 bits.
+template <BlockFormat f>
+TALLOW_INLINE uint32_t high_bits(const unsigned char* block, int i) {
+    if constexpr (f.groups == 1) return spread_bits(read<uint32_t>(block + f.high) >> i);
+    constexpr int bits = f.bits - 4, span = 256 / bits;  // 32 bytes hold the high bits of `span` codes
+    return read<uint32_t>(block + f.high + i / span * 32 + i % 32) >> (i % span / 32 * bits) & every * ((1 << bits) - 1);
 }
 
 struct GroupScale {
@@ -60,15 +58,20 @@ void place_block(const unsigned char* block, unsigned char* to, int64_t feature)
     }
     to += header_bytes(f);
     for (int g = 0; g < f.groups; ++g) {
-        uint32_t codes[words(f)], high = 0;
-        for (int i = 0; i < words(f); ++i) codes[i] = file_codes<f>(block, g * f.group + 4 * i);
+        const int first = g * f.group, half = f.group / 2;
         for (int i = 0; i < low_words(f); ++i) {
-            uint32_t low = codes[i];
-            if constexpr (f.bits < 8) low = (codes[i] & every * 15) | (codes[i + low_words(f)] & every * 15) << 4;
+            uint32_t low;
+            if constexpr (f.bits < 8 && f.run == half)
+                low = read<uint32_t>(block + f.low + 4 * i);  // a file's halves of bytes are those of a panel
+            else if constexpr (f.bits < 8)
+                low = low_bits<f>(block, first + 4 * i) | low_bits<f>(block, first + half + 4 * i) << 4;
+            else
+                low = low_bits<f>(block, first + 4 * i);
             write(to + i * word_bytes + feature * 4, low);
         }
         if constexpr (f.bits > 4 && f.bits < 8) {
-            for (int i = 0; i < words(f); ++i) high |= (codes[i] >> 4 & every * 3) << i * (f.bits - 4);
+            uint32_t high = 0;
+            for (int i = 0; i < words(f); ++i) high |= high_bits<f>(block, first + 4 * i) << i * (f.bits - 4);
             write(to + low_words(f) * word_bytes + feature * 4, high);
         }
         if constexpr (f.groups > 1) {
@@ -86,12 +89,12 @@ void pack_blocks(const PackArgs& args, int64_t panel_begin, int64_t panel_end) {
     const int64_t blocks = m.k / (f.group * f.groups);
     for (int64_t p = panel_begin; p < panel_end; ++p) {
         const int64_t features = smaller(panel_width, m.n - p * panel_width);
-        const auto* rows = static_cast<const unsigned char*>(args.source) + p * panel_width * args.row_stride;
+        const unsigned char* const* rows = args.rows + p * panel_width;
         unsigned char* to = m.panels + p * m.panel_bytes;
         if (features < panel_width) std::memset(to, 0, m.panel_bytes);
         for (int64_t b = 0; b < blocks; ++b)
             for (int64_t i = 0; i < features; ++i)
-                place_block<f>(rows + i * args.row_stride + b * f.bytes, to + b * block_bytes(f), i);
+                place_block<f>(rows[i] + b * f.bytes, to + b * block_bytes(f), i);
     }
 }
 

@@ -7,41 +7,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tallow.errors import WeightsError
+from tallow.text.byte_pairs import SPLITS, WHOLE_WORDS, BytePairTokenizer, normalizer, pre_tokenizer
 from tallow.text.sentencepiece import SentencePieceTokenizer, encoder_from_scores
 from tallow.text.tokenizer import Tokenizer
+from tallow.weights.gguf_header import StringArray
 from tallow.weights.source import short
 
-if TYPE_CHECKING:
-    from tallow.weights.gguf_header import StringArray
-
 _CONTROL, _USER_DEFINED = 3, 4  # types of tokens: no text; text that is never split
-
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
-    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# name of the split -> the pattern of a word (None: GPT-2's; "digits": GPT-2's, each digit on its own)
-SPLITS: dict[str, str | None] = {
-    "default": None,
-    "gpt-2": None,
-    "smollm": "digits",
-    "llama-bpe": _WORDS % "{1,3}",
-    "llama3": _WORDS % "{1,3}",
-    "qwen2": _WORDS % "",
-    "deepseek-r1-qwen": _WORDS % "",
-    "tekken": _TEKKEN,
-}
-_WHOLE_WORDS = ("llama-bpe", "llama3", "tekken")  # a word that is a token is not made by merges
-_COMPOSED = ("qwen2",)  # text is put in Unicode's form NFC first
 
 
 def gguf_tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
@@ -65,37 +42,30 @@ def gguf_tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
             f"{where}: tokenizer of kind {short(kind)}; Tallow reads gpt2 (BPE) and llama (SentencePiece)"
         )
     said = _Vocabulary(metadata, where)
-    vocab = {token: id for id, token in enumerate(said.tokens)}
-    added = {said.tokens[id]: id for id in np.flatnonzero(np.isin(said.types, (_CONTROL, _USER_DEFINED))).tolist()}
+    added = {
+        said.tokens[id]: id for id in np.flatnonzero((said.types == _CONTROL) | (said.types == _USER_DEFINED)).tolist()
+    }
     special = np.flatnonzero(said.types == _CONTROL).tolist()
     if kind == "llama":
+        vocab = {token: id for id, token in enumerate(said.tokens)}
         return SentencePieceTokenizer(vocab, added, special, functools.partial(_sentencepiece, said, added))
-    said.split()  # now, and not when text first comes
-    return Tokenizer(vocab, added, special, functools.partial(_byte_level, said, vocab, added))
+    around = [said.around("bos", False), said.around("eos", False)]
+    encoder = functools.partial(_byte_level, said, added)
+    return BytePairTokenizer(said.tokens, said.array("merges"), said.split(), added, special, around, encoder, where)
 
 
-def _byte_level(said: _Vocabulary, vocab: dict[str, int], added: dict[str, int]) -> Any:
-    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+def _byte_level(said: _Vocabulary, added: dict[str, int]) -> Any:
     from tokenizers import Tokenizer as Encoder
+    from tokenizers import decoders
     from tokenizers.models import BPE
 
     name = said.split()
-    merges = said.array("merges").pairs()
-    try:
-        encoder = Encoder(BPE(vocab, merges, ignore_merges=name in _WHOLE_WORDS))
-    except Exception as error:  # the library raises bare Exception
-        raise WeightsError(f"{said.where}: vocabulary and merges do not fit ({error})") from None
-    pattern = SPLITS[name]
-    if pattern is None or pattern == "digits":
-        last = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        first: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if pattern else []
-    else:
-        last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        first = [pre_tokenizers.Split(Regex(pattern), "isolated")]
-    encoder.pre_tokenizer = pre_tokenizers.Sequence([*first, last])
+    vocab = {token: id for id, token in enumerate(said.tokens)}
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in said.array("merges"))]
+    encoder = Encoder(BPE(vocab, merges, ignore_merges=name in WHOLE_WORDS))
+    encoder.normalizer = normalizer(name)
+    encoder.pre_tokenizer = pre_tokenizer(name)
     encoder.decoder = decoders.ByteLevel()
-    if name in _COMPOSED:
-        encoder.normalizer = normalizers.NFC()
     return _finished(encoder, said, added, begins=False)
 
 
@@ -107,7 +77,7 @@ def _sentencepiece(said: _Vocabulary, added: dict[str, int]) -> Any:
         )
     spaced = said.metadata.get("tokenizer.ggml.add_space_prefix", True)
     encoder = encoder_from_scores(
-        said.tokens, scores.tolist(), said.token("unknown"), spaced=bool(spaced), where=said.where
+        said.tokens.tolist(), scores.tolist(), said.token("unknown"), spaced=bool(spaced), where=said.where
     )
     return _finished(encoder, said, added, begins=True)
 
@@ -120,8 +90,7 @@ def _finished(encoder: Any, said: _Vocabulary, added: dict[str, int], begins: bo
     tokens = [AddedToken(token, special=token in special, normalized=False) for token in added]
     encoder.add_special_tokens([token for token in tokens if token.special])
     encoder.add_tokens([token for token in tokens if not token.special])
-    begin = said.token("bos") if said.metadata.get("tokenizer.ggml.add_bos_token", begins) else None
-    end = said.token("eos") if said.metadata.get("tokenizer.ggml.add_eos_token", False) else None
+    begin, end = said.around("bos", begins), said.around("eos", False)
     if begin or end:
         around = {token: encoder.token_to_id(token) for token in (begin, end) if token}
         encoder.post_processor = processors.TemplateProcessing(
@@ -136,7 +105,7 @@ class _Vocabulary:
     def __init__(self, metadata: Mapping[str, Any], where: str) -> None:
         self.metadata = metadata
         self.where = where
-        self.tokens = self.array("tokens").tolist()
+        self.tokens = self.array("tokens")
         types = metadata.get("tokenizer.ggml.token_type")
         if types is None:
             types = np.ones(len(self.tokens), np.int32)
@@ -147,14 +116,18 @@ class _Vocabulary:
     def array(self, key: str) -> StringArray:
         """A list of strings."""
         values: Any = self.metadata.get(f"tokenizer.ggml.{key}")
-        if not hasattr(values, "pairs"):
+        if not isinstance(values, StringArray):
             raise WeightsError(f"{self.where}: lacks tokenizer.ggml.{key}, a list of strings")
-        return values  # type: ignore[no-any-return]
+        return values
 
     def token(self, name: str) -> str | None:
         """The text of a special token, ``"bos"`` and so on; None if there is none."""
         id = self.metadata.get(f"tokenizer.ggml.{name}_token_id")
         return self.tokens[id] if type(id) is int and 0 <= id < len(self.tokens) else None
+
+    def around(self, name: str, default: bool) -> str | None:
+        """The special token that goes before (``"bos"``) or after (``"eos"``) a text, if one does."""
+        return self.token(name) if self.metadata.get(f"tokenizer.ggml.add_{name}_token", default) else None
 
     def split(self) -> str:
         """The name of how text is split into words."""

@@ -111,7 +111,7 @@ def _from_gguf(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Text:
             if name in ("eos", "eot", "eom"):
                 ends.add(id)
     if tokenizer is not None:
-        ends |= {id for text in _ENDS if (id := tokenizer.id(text)) in tokenizer.special and id is not None}
+        ends |= {id for text in _ENDS if (id := tokenizer.added.get(text)) in tokenizer.special and id is not None}
     source = metadata.get("tokenizer.chat_template")
     template = ChatTemplate(source, tokens) if isinstance(source, str) else None
     keys = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}

@@ -22,7 +22,7 @@ class SentencePieceTokenizer(Tokenizer):
     spaced = True
 
     def _token_bytes(self, id: int) -> bytes:
-        token = self._tokens.get(id, "")
+        token = self._token(id)
         byte = _BYTE.fullmatch(token)
         if byte is not None:
             return bytes.fromhex(byte[1])

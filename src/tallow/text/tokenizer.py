@@ -31,7 +31,8 @@ def _byte_alphabet() -> dict[int, str]:
 
 
 class Tokenizer:
-    """A byte-level BPE vocabulary; SentencePiece's, see ``sentencepiece.py``, has the same methods.
+    """A byte-level BPE vocabulary. SentencePiece's (``sentencepiece.py``), and that of a GGUF file (``byte_pairs.py``),
+    have the same methods.
 
     Args:
         vocab: token -> id, the tokens in GPT-2's byte-level alphabet.
@@ -123,15 +124,11 @@ class Tokenizer:
         """
         if around:
             return [*self.before, *self.encode(text, special=special), *self.after]
-        encoder = self._encoder
         if not text.isascii() and _SURROGATE.search(text):
             raise ArgumentError("the text is not valid Unicode: it holds half of a surrogate pair (invalid UTF-8?)")
         if special or not any(token in text for token in self.added):
-            return encoder.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
-        ids: list[int] = []
-        for piece in _split_inside(text, self.added):
-            ids += encoder.encode(piece, add_special_tokens=False).ids
-        return ids
+            return self._ids(text)
+        return [id for piece in _split_inside(text, self.added) for id in self._ids(piece)]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of some ids; bytes that are no UTF-8 become U+FFFD, ids of no token nothing."""
@@ -150,11 +147,19 @@ class Tokenizer:
         """Decode ids one by one into text, never half a character."""
         return TextStream(self)
 
+    def _ids(self, text: str) -> list[int]:
+        """The ids of a text in which every added token means itself."""
+        return self._encoder.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
+
+    def _token(self, id: int) -> str:
+        """A token as the vocabulary writes it; nothing for an id that is none."""
+        return self._tokens.get(id, "")
+
     def _token_bytes(self, id: int) -> bytes:
         text = self._added_text.get(id)
         if text is not None:
             return text.encode()
-        return self._tokens.get(id, "").translate(_BYTE_OF).encode("latin-1", errors="replace")
+        return self._token(id).translate(_BYTE_OF).encode("latin-1", errors="replace")
 
     @functools.cached_property
     def _tokens(self) -> dict[int, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tallow.errors import WeightsError
-from tallow.text.gguf_tokenizer import SPLITS
+from tallow.text.byte_pairs import SPLITS
 from tallow.text.language import Text
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +20,26 @@ class BlockMatrix:
     """A matrix whose rows are runs of blocks.
 
     Args:
-        raw: (rows, bytes in a row) uint8: each row's blocks one after the other, C-contiguous.
+        raw: (rows, bytes in a row) uint8: each row's blocks one after the other; or several such, stacked.
         kind: what the blocks are.
+
+    Attributes:
+        parts: what was given.
     """
 
-    def __init__(self, raw: Array, kind: BlockType) -> None:
-        if raw.ndim != 2 or raw.dtype != np.uint8 or raw.shape[1] % kind.nbytes:
-            raise ShapeError(f"{kind.name}: {raw.dtype} of shape {raw.shape} is not rows of {kind.nbytes}-byte blocks")
-        self.raw = raw
+    def __init__(self, raw: Array | Sequence[Array], kind: BlockType) -> None:
+        self.parts = (raw,) if isinstance(raw, np.ndarray) else tuple(raw)
         self.kind = kind
+        for part in self.parts:
+            if part.ndim != 2 or part.dtype != np.uint8 or part.shape[1] % kind.nbytes:
+                raise ShapeError(
+                    f"{kind.name}: {part.dtype} of shape {part.shape} is not rows of {kind.nbytes}-byte blocks"
+                )
+
+    @functools.cached_property
+    def raw(self) -> Array:
+        """(rows, bytes in a row) uint8: all of it."""
+        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
     @property
     def storage(self) -> str:
@@ -36,12 +49,13 @@ class BlockMatrix:
     @property
     def shape(self) -> tuple[int, ...]:
         """(rows, columns)."""
-        return self.raw.shape[0], self.raw.shape[1] // self.kind.nbytes * self.kind.elements
+        columns = self.parts[0].shape[1] // self.kind.nbytes * self.kind.elements
+        return sum(part.shape[0] for part in self.parts), columns
 
     @property
     def nbytes(self) -> int:
         """Bytes held, scales included."""
-        return self.raw.nbytes
+        return sum(part.nbytes for part in self.parts)
 
     def __getitem__(self, rows: slice | Array) -> BlockMatrix:
         """A stretch of rows, as a view; or the rows of some numbers, as a copy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -15,37 +16,45 @@ from tallow.weights.source import MappedFile
 _MAX_KEY = 65_535  # the format's own limit
 _MAX_DEPTH = 4  # of arrays in arrays; no published file has any
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
+Buffer = bytes | mmap
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 
 
 class StringArray:
-    """The strings of a metadata array. They stay in the file until they are asked for."""
+    """The strings of a metadata array. They stay in the file until they are asked for.
 
-    def __init__(self, file: MappedFile, begin: int, count: int, where: str) -> None:
-        self._file = file
-        self._begin = begin
-        self._count = count
+    Args:
+        buffer: the file's bytes.
+        begin: where the first one's length stands.
+        count: how many there are.
+        where: what errors name.
+
+    Attributes:
+        native: the ``_cpu.Strings``.
+
+    Raises:
+        IndexError: if they do not lie within the bytes.
+    """
+
+    def __init__(self, buffer: Buffer, begin: int, count: int, where: str) -> None:
+        self.native = _cpu.Strings(buffer, begin, count)
         self._where = where
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.native)
+
+    def __getitem__(self, place: int) -> str:
+        try:
+            return self.native[place]  # type: ignore[no-any-return]
+        except UnicodeDecodeError:
+            raise WeightsError(f"{self._where}: holds a string that is not UTF-8") from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.tolist())
+        return (self[place] for place in range(len(self)))
 
     def tolist(self) -> list[str]:
         """All of them."""
-        return self._read(pairs=False)
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """Each cut in two at its first space, as merges are written."""
-        return self._read(pairs=True)
-
-    def _read(self, pairs: bool) -> list[Any]:
-        try:
-            return _cpu.read_strings(self._file.map, self._begin, self._count, pairs)  # type: ignore[no-any-return]
-        except UnicodeDecodeError:
-            raise WeightsError(f"{self._where}: holds a string that is not UTF-8") from None
+        return list(self)
 
 
 class Header(Cursor):
@@ -98,11 +107,11 @@ class Header(Cursor):
     def _strings(self, count: int, what: str) -> StringArray:
         begin = self.position
         try:
-            end = _cpu.skip_strings(self.file.map, begin, count)
+            strings = StringArray(self.file.map, begin, count, f"{self.file.path}: {what}")
         except IndexError:
             raise WeightsError(f"{self.file.path}: cut off in {what}, or a string in it has a wrong length") from None
-        self.skip(end - begin, what)
-        return StringArray(self.file, begin, count, f"{self.file.path}: {what}")
+        self.skip(strings.native.end - begin, what)
+        return strings
 
     def _bool(self, byte: int, what: str) -> bool:
         if byte > 1:

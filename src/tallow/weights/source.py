@@ -144,6 +144,14 @@ class MappedFile:
             self.map.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
 
 
+def is_mapped(array: Array) -> bool:
+    """Whether an array is a view of a mapped file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
 def byte_count(shape: Sequence[int], dtype: np.dtype[Any], where: str) -> int:
     """Bytes that a tensor of this shape takes. Raises WeightsError for one larger than any machine could hold."""
     bound = 1

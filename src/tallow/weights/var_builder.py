@@ -18,7 +18,7 @@ from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.quantize import Int8Matrix
 from tallow.weights.random import RandomSource
 from tallow.weights.source import Source, Stored
-from tallow.weights.weight import BLOCK_STORAGES, STORAGES, Weight, make_weight, stacked
+from tallow.weights.weight import BLOCK_STORAGES, STORAGES, Weight, make_weight, reads_later, stacked
 
 Shape = int | Sequence[int]
 log = logging.getLogger("tallow.weights")
@@ -193,6 +193,8 @@ class VarBuilder:
             counts = rows or self._stacked_rows(list(name), out)
             parts = [self._read((count, columns), part, split) for part, count in zip(name, counts, strict=True)]
             array = stacked([array for _, array in parts])
+        if reads_later(array, self._storage(array, table), self.device):
+            return self._pack(array, table)
         copied = len(parts) > 1
         if copied:  # the file's pages go before the packed form comes: a large embedding is then held twice, not thrice
             self._release_all(parts)

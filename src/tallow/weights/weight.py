@@ -140,6 +140,16 @@ def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | 
     return Weight(pack_reference(array, storage, group), device)
 
 
+def reads_later(array: Stored, storage: str, device: Device) -> bool:
+    """Whether ``make_weight`` reads a matrix in the background, and then gives back the pages of its file itself."""
+    return (
+        isinstance(array, BlockMatrix)
+        and storage == array.storage
+        and storage in BLOCK_STORAGES["cpu"]
+        and (device.kind == "cpu")
+    )
+
+
 def pack_reference(array: Stored, storage: str, group: int | None = None) -> Matrix:
     """The plain NumPy form of a matrix, which copies it: the oracle for what a backend packs."""
     if isinstance(array, BlockMatrix) and storage == array.storage:
@@ -171,7 +181,7 @@ def stacked(arrays: Sequence[Stored]) -> Stored:
     """Matrices of one width, one on top of the other, in their own form if it is one and the same."""
     blocks = [array for array in arrays if isinstance(array, BlockMatrix)]
     if len(blocks) == len(arrays) and len({array.storage for array in blocks}) == 1:
-        return BlockMatrix(np.concatenate([array.raw for array in blocks]), blocks[0].kind)
+        return BlockMatrix([part for array in blocks for part in array.parts], blocks[0].kind)
     int8 = [array for array in arrays if isinstance(array, Int8Matrix)]
     if len(int8) == len(arrays):
         return Int8Matrix(np.concatenate([a.values for a in int8]), np.concatenate([a.scales for a in int8]))

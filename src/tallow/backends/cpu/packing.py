@@ -12,6 +12,7 @@ from tallow.backends.cpu.memory import contiguous
 from tallow.errors import BoundsError, DTypeError, ShapeError, WeightsError
 from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.quantize import Int8Matrix, quantize_int8
+from tallow.weights.source import is_mapped
 
 Array = np.ndarray[Any, Any]
 
@@ -81,8 +82,9 @@ def pack(
         group: for int8, inputs that share a scale; None for one scale a row.
 
     Returns:
-        The packed matrix, which keeps nothing of ``array``; or its reference form, where ``group`` is none of 8, 16, …,
-        256, or the sums of an int8 product could overflow.
+        The packed matrix, which keeps nothing of ``array``. Blocks are packed in the background: the matrix keeps them
+        until it is first used, but gives their pages back, if they lie in a mapped file, when it has read them. Where
+        ``group`` is none of 8, 16, …, 256, or the sums of an int8 product could overflow, the reference form instead.
 
     Raises:
         ShapeError: if ``array`` has other dimensions, or ``group`` does not divide its rows.
@@ -92,8 +94,9 @@ def pack(
     if isinstance(array, BlockMatrix):
         if storage != array.storage or storage not in _BLOCKS:
             raise DTypeError(f"no storage {storage!r} on the CPU for a matrix in blocks of {array.storage}")
-        raw = array.raw if array.raw.strides[1] == 1 else np.ascontiguousarray(array.raw)
-        return PackedMatrix(_cpu.pack_blocks(raw, _BLOCKS[storage]), array.shape, storage)
+        parts = [part if part.strides[1] == 1 else np.ascontiguousarray(part) for part in array.parts]
+        native = _cpu.pack_blocks([(part, is_mapped(part)) for part in parts], _BLOCKS[storage])
+        return PackedMatrix(native, array.shape, storage)
     if storage not in _STORAGES:
         raise DTypeError(f"no storage {storage!r} for weights on the CPU; there are {', '.join(_STORAGES)}")
     if not 2 <= len(array.shape) <= (2 if storage == "int8" else 4):
