@@ -41,6 +41,7 @@ _HOMES = {
     "tallow.errors": """ArgumentError BoundsError CaptureError DeviceError DownloadError DTypeError ExchangeError
         MediaError ModelNotFoundError OutOfMemoryError ShapeError TallowError TemplateError WeightsError""",
     "tallow.models.registry": "load preload",
+    "tallow.runtime.cards": "memory_info synchronize",
     "tallow.runtime.memory": "estimate_memory",
     "tallow.runtime.resident": "resident unload",
     "tallow.runtime.threads": "get_num_threads set_num_threads",
@@ -104,6 +105,8 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from tallow.ops.searching import *
     from tallow.ops.sorting import *
     from tallow.ops.statistics import *
+    from tallow.runtime.cards import memory_info as memory_info
+    from tallow.runtime.cards import synchronize as synchronize
     from tallow.runtime.memory import estimate_memory as estimate_memory
     from tallow.runtime.resident import resident as resident
     from tallow.runtime.resident import unload as unload

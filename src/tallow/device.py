@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.util
 import logging
+import os
 from typing import Any
 
 from tallow.errors import DeviceError
@@ -87,6 +88,8 @@ def default_device() -> Device:
 
 def cuda_trouble(index: int) -> str | None:
     """Why ``cuda:index`` cannot be used, or None if it can."""
+    if _forked:
+        return "CUDA was started before this process was forked; start such processes with multiprocessing's 'spawn'"
     count = cuda_device_count()
     if count == 0:
         hint = "the NVIDIA driver and a card are needed, and the extra: pip install 'tallow[cuda]'"
@@ -94,21 +97,86 @@ def cuda_trouble(index: int) -> str | None:
     if index >= count:
         return f"this machine has {count} CUDA device(s), cuda:0 to cuda:{count - 1}"
     if importlib.util.find_spec("cupy") is None:
-        return "the CUDA backend is not installed: pip install 'tallow[cuda]'"
-    if importlib.util.find_spec("tallow.backends.cuda") is None:
-        return "this version of Tallow runs on the CPU only"
-    return None
+        return "the CUDA backend is not installed: pip install 'tallow[cuda]' (CUDA 13) or 'tallow[cuda12]'"
+    return _too_old(index)
 
 
 @functools.cache
 def cuda_device_count() -> int:
     """How many CUDA devices the driver shows; 0 without a driver. Asks the driver itself, so CuPy stays unimported."""
+    driver = _driver()
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+@functools.cache
+def _driver() -> Any:
+    """The driver's library, started; None where there is none, or no card for it."""
     for library in ("libcuda.so.1", "nvcuda.dll"):
         try:
             driver = ctypes.CDLL(library)
         except OSError:
             continue
-        count = ctypes.c_int(0)
-        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-            return count.value
-    return 0
+        if driver.cuInit(0) == 0:
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_note_fork)
+            return driver
+    return None
+
+
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+    default_device.cache_clear()
+
+
+@functools.cache
+def _too_old(index: int) -> str | None:
+    """Why a card or its driver is too old, or None if they will do."""
+    wanted = _toolkit_version()
+    if (found := driver_version()) < wanted:
+        return (
+            f"the NVIDIA driver is for CUDA {found[0]}.{found[1]}, the installed backend needs "
+            f"{wanted[0]}.{wanted[1]}; update the driver"
+            + (", or pip install 'tallow[cuda12]'" if found[0] == 12 else "")
+        )
+    capability = compute_capability(index)
+    if capability < OLDEST_CAPABILITY:
+        return (
+            f"the card has compute capability {capability[0]}.{capability[1]}; "
+            f"{OLDEST_CAPABILITY[0]}.{OLDEST_CAPABILITY[1]} (Ampere, 2020) is the least that Tallow's kernels run on"
+        )
+    return None
+
+
+OLDEST_CAPABILITY = (8, 0)
+
+
+def driver_version() -> tuple[int, int]:
+    """The newest CUDA that the driver can run, (13, 0) for example; (0, 0) without a driver."""
+    driver, version = _driver(), ctypes.c_int(0)
+    if driver is not None:
+        driver.cuDriverGetVersion(ctypes.byref(version))
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def compute_capability(index: int) -> tuple[int, int]:
+    """What a card can do, (9, 0) for example. It must be there."""
+    driver = _driver()
+    major, minor = ctypes.c_int(0), ctypes.c_int(0)
+    for value, attribute in ((major, 75), (minor, 76)):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, …_MINOR
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, index)
+    return major.value, minor.value
+
+
+def _toolkit_version() -> tuple[int, int]:
+    """The CUDA that the installed CuPy was built for; 12.0 is taken for granted where its package doesn't say."""
+    found = importlib.util.find_spec("cupy")
+    home = os.path.dirname(os.path.dirname(found.origin)) if found is not None and found.origin else ""
+    newer = bool(home) and any(name.startswith("cupy_cuda13x") for name in os.listdir(home))
+    return (13, 0) if newer else (12, 0)

@@ -4,8 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from tallow.device import CPU, Device
-from tallow.errors import WeightsError
+from tallow.device import CPU, Device, cuda_device_count
+from tallow.errors import DeviceError, WeightsError
 from tallow.runtime import memory
 from tallow.runtime.memory import estimate_checkpoint, estimate_memory, free_bytes
 from tallow.weights.checkpoint import open_checkpoint
@@ -99,8 +99,10 @@ class TestFree:
         else:
             assert 0 < free < 1 << 50
 
-    def test_another_device_cannot_be_told(self):
-        assert free_bytes(Device("cuda")) is None
+    @pytest.mark.skipif(cuda_device_count() > 0, reason="there are cards")
+    def test_a_card_that_is_not_there_cannot_be_told(self):
+        with pytest.raises(DeviceError, match="no CUDA device"):
+            free_bytes(Device("cuda"))
 
     def test_meminfo(self, tmp_path):
         (tmp_path / "meminfo").write_text("MemTotal:  10 kB\nMemAvailable:    7 kB\n")

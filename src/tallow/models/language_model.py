@@ -93,16 +93,20 @@ class LanguageModel(Module):
         """(…, dim) -> (…, vocab): how likely each token is to come next, as unnormalised log-probabilities."""
         raise NotImplementedError
 
-    def new_cache(self, batch: int, capacity: int, dtype: str = "float32") -> DecoderCache:
+    def new_cache(self, batch: int, capacity: int, dtype: str = "auto") -> DecoderCache:
         """An empty cache.
 
         Args:
             batch: rows, at most.
             capacity: positions that a row can hold; address space is reserved for them, memory as they come.
-            dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+            dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
+                ``"auto"`` is float32 on the CPU, and on a GPU as the weights are.
         """
         config = self.config
-        device = self.embed_tokens.weight.device  # type: ignore[attr-defined]
+        weight = self.embed_tokens.weight  # type: ignore[attr-defined]
+        device = weight.device
+        if dtype == "auto":
+            dtype = "float32" if device.kind == "cpu" else weight.storage
         return DecoderCache(
             config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, dtype, device
         )
@@ -141,7 +145,7 @@ class LanguageModel(Module):
         truncate: bool = False,
         stream: bool = False,
         cancel: threading.Event | None = None,
-        cache_dtype: str = "float32",
+        cache_dtype: str = "auto",
         session: Session | None = None,
         finish: Callable[[Generation], Generation] | None = None,
     ) -> Any:
@@ -172,7 +176,8 @@ class LanguageModel(Module):
                 being an error.
             stream: return a ``Stream`` of pieces of text instead of waiting for the end.
             cancel: ends the answers between two tokens when it is set.
-            cache_dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+            cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
+                ``"auto"`` is float32 on the CPU, and on a GPU as the weights are.
             session: see ``Session.generate``.
             finish: changes each result before it is given.
 
@@ -254,11 +259,12 @@ class LanguageModel(Module):
 
         return self.generate(prompts if many else prompts[0], max_tokens=max_tokens, finish=take_apart, **options)
 
-    def session(self, *, cache_dtype: str = "float32") -> Session:
+    def session(self, *, cache_dtype: str = "auto") -> Session:
         """Begin a conversation whose turns share what was computed for the ones before.
 
         Args:
-            cache_dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+            cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
+                ``"auto"`` is float32 on the CPU, and on a GPU as the weights are.
         """
         return Session(self, cache_dtype)
 

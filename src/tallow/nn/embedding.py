@@ -22,7 +22,7 @@ class Embedding(Module):
 
     def __call__(self, ids: Tensor) -> Tensor:
         """Integers (…) -> (…, dim)."""
-        return ops.embedding(ids, self.weight)
+        return ops.embedding(ids.to(self.weight.device), self.weight)
 
     def as_linear(self, x: Tensor) -> Tensor:
         """The table as a projection back to the vocabulary: (…, dim) -> (…, vocab)."""

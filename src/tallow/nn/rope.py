@@ -67,7 +67,7 @@ class RotaryEmbedding(Module):
         Returns:
             Two of (b, n, dim / 2), float32.
         """
-        return ops.rotary_angles(positions, self.frequencies, self.attention_factor)
+        return ops.rotary_angles(positions.to(self.frequencies.device), self.frequencies, self.attention_factor)
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotate x (b, n, heads, dim) by what ``angles`` gave."""

@@ -17,7 +17,7 @@ from tallow.ops.operands import module_of
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
 
-_LOGARITHMS: dict[str, Callable[[Tensor], Tensor]] = {"ln": log, "log10": log10, "db": lambda y: log10(y) * 10.0}
+LOGARITHMS: dict[str, Callable[[Tensor], Tensor]] = {"ln": log, "log10": log10, "db": lambda y: log10(y) * 10.0}
 
 
 @operation
@@ -72,7 +72,7 @@ def mel_spectrogram(
     spectrum = Tensor(module_of(weighted).fft.rfft(weighted), x.device)  # (…, frames, n_fft // 2 + 1)
     power = real(spectrum).sqr() + imag(spectrum).sqr()
     y = (power @ filters.astype(x.dtype).mT).mT  # (…, bands, frames)
-    y = y if log is None else _LOGARITHMS[log](maximum(y, floor))
+    y = y if log is None else LOGARITHMS[log](maximum(y, floor))
     if dynamic_range is not None:
         y = maximum(y, y.max(axis=(-2, -1), keepdims=True) - dynamic_range)
     return rounded(y, samples)
@@ -80,8 +80,8 @@ def mel_spectrogram(
 
 def check_spectrogram(samples: Tensor, filters: Tensor, n_fft: int, hop: int, center: bool, log: str | None) -> None:
     """Raise what ``mel_spectrogram`` says of its operands."""
-    if n_fft < 1 or hop < 1 or not (log is None or log in _LOGARITHMS):
-        logs = ", ".join(map(repr, _LOGARITHMS))
+    if n_fft < 1 or hop < 1 or not (log is None or log in LOGARITHMS):
+        logs = ", ".join(map(repr, LOGARITHMS))
         raise ArgumentError(
             f"mel_spectrogram: n_fft {n_fft}, hop {hop}, log {log!r}; expected 1 or more, {logs} or None"
         )

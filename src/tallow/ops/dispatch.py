@@ -77,6 +77,8 @@ def operation(reference: Callable[P, R]) -> Callable[P, R]:
         try:
             if observers:
                 return _observed(op, args, kwargs, kind)  # type: ignore[no-any-return]
+            if kind != "cpu":
+                return _run(op, args, kwargs, kind)  # type: ignore[no-any-return]
             found = kernels.get(kind)
             if found is not None:
                 result = found(*args, **kwargs)
@@ -133,12 +135,24 @@ def _explain(name: str, error: Exception, args: tuple[Any, ...], kwargs: dict[st
     raise (OutOfMemoryError if isinstance(error, MemoryError) else kind)(f"{name}: {error}") from error
 
 
+_BACKENDS = {"cpu": "tallow.backends.cpu", "cuda": "tallow.backends.cuda.operations"}
+
+
 def _load_backend(kind: str) -> None:
-    importlib.import_module(f"tallow.backends.{kind}")  # other threads wait; operations run by the import itself don't
+    importlib.import_module(_BACKENDS[kind])  # other threads wait; operations run by the import itself don't
     _loaded_backends.add(kind)
 
 
 def _run(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], kind: str) -> Any:
+    if kind != "cpu":
+        from tallow.backends.cuda.operations import on_card
+
+        with on_card((*args, *kwargs.values())):
+            return _chosen(op, args, kwargs, kind)
+    return _chosen(op, args, kwargs, kind)
+
+
+def _chosen(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], kind: str) -> Any:
     found = op.kernels.get(kind)
     if found is not None:
         result = found(*args, **kwargs)

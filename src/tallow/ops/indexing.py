@@ -9,7 +9,7 @@ import numpy as np
 from tallow import dtypes
 from tallow.errors import BoundsError, DeviceError, DTypeError, ShapeError
 from tallow.ops.dispatch import operation
-from tallow.ops.operands import axis_of, described, module_of, python_scalar, quiet, wrap
+from tallow.ops.operands import axis_of, described, module_of, placed, python_scalar, quiet, wrap
 from tallow.tensor import Tensor
 
 _PLAIN = (int, slice, type(None), type(...))
@@ -35,7 +35,7 @@ def _part(x: Tensor, part: Any) -> Any:
         raise BoundsError(f"index: expected integers, slices, …, None, or tensors of integers or bools, found {part!r}")
     if array.dtype.kind not in "iub":
         raise BoundsError(f"index: expected a tensor of integers or bools, found {array.dtype}")
-    return array.astype(np.int64) if array.dtype.kind == "u" else array
+    return placed(array.astype(np.int64) if array.dtype.kind == "u" else array, x.device)
 
 
 def _wrong_index(x: Tensor, error: Exception) -> BoundsError:
@@ -73,7 +73,7 @@ def setitem(x: Tensor, key: Any, value: Any, /) -> None:
     if type(value) is Tensor:
         source, values = value.dtype, value.storage
     elif isinstance(value, (list, tuple, np.ndarray)):
-        values = np.asarray(value)
+        values = placed(np.asarray(value), x.device)
         source = dtypes.of_numpy(values.dtype)
     else:
         values = python_scalar("setitem", value)

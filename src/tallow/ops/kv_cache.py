@@ -14,8 +14,8 @@ from tallow.errors import DTypeError, ShapeError
 from tallow.ops.dispatch import operation
 from tallow.tensor import Tensor
 
-PANEL = 16
-"""Keys that lie side by side: a kernel computes the scores of as many at once."""
+PANELS = {"cpu": 16, "cuda": 1}
+"""Keys that lie side by side on each kind of device: the CPU's kernel computes the scores of as many at once."""
 
 
 class KVCache:
@@ -24,22 +24,28 @@ class KVCache:
     Address space for the whole capacity is reserved at once; memory is used as rows grow.
 
     Keys lie in panels of 16, transposed, as attention reads them: ``keys[row, head, p, i, j]`` is feature i of the key
-    at position 16 p + j. Values lie as ``values[row, head, position, feature]``, features padded to a multiple of 16.
+    at position 16 p + j. (On a card a panel has one key.) Values lie as ``values[row, head, position, feature]``,
+    features padded to a multiple of 16.
 
     Args:
         batch: rows; no more can be held later.
         kv_heads: heads of keys and values.
         head_dim: features of a head.
         capacity: positions that a row can hold.
-        dtype: how keys and values are stored: float32 or float16.
+        dtype: how keys and values are stored: float32 or float16; on a card bfloat16 too.
         device: where.
         filled: whether it is to be filled at once, and not row by row: it then takes memory that is already there.
 
     Attributes:
-        lengths: (batch,) int64 Tensor: positions that each row holds. It changes as the cache does.
+        lengths: (batch,) int64 Tensor on the CPU: positions that each row holds. It changes as the cache does.
+        held: the same where the cache lies; kernels read it there.
+        panel: keys that lie side by side.
     """
 
-    __slots__ = ("_most_rows", "capacity", "device", "dtype", "head_dim", "keys", "kv_heads", "lengths", "values")
+    __slots__ = (
+        "_most_rows", "capacity", "device", "dtype", "head_dim", "held", "keys", "kv_heads", "lengths", "panel",
+        "values",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -54,15 +60,18 @@ class KVCache:
         if min(batch, kv_heads, head_dim, capacity) < 1:
             raise ShapeError(f"KVCache: sizes must be at least 1, found {(batch, kv_heads, head_dim, capacity)}")
         self.dtype = as_dtype(dtype)
-        if self.dtype not in (dtypes.float32, dtypes.float16):
-            raise DTypeError(f"KVCache: stores float32 or float16, not {self.dtype.name}")
         self.device = as_device(device)
+        types = (dtypes.float32, dtypes.float16, *([] if self.device.kind == "cpu" else [dtypes.bfloat16]))
+        if self.dtype not in types:
+            raise DTypeError(f"KVCache: stores {' or '.join(t.name for t in types)}, not {self.dtype.name}")
         self.kv_heads, self.head_dim, self.capacity = kv_heads, head_dim, capacity
-        panels = -(-capacity // PANEL)
+        self.panel = PANELS[self.device.kind]
+        panels = -(-capacity // self.panel)
         make = _empty if filled else _reserve
-        self.keys = make((batch, kv_heads, panels, head_dim, PANEL), self.dtype, self.device)
-        self.values = make((batch, kv_heads, panels * PANEL, -(-head_dim // 16) * 16), self.dtype, self.device)
+        self.keys = make((batch, kv_heads, panels, head_dim, self.panel), self.dtype, self.device)
+        self.values = make((batch, kv_heads, panels * self.panel, -(-head_dim // 16) * 16), self.dtype, self.device)
         self.lengths = Tensor(np.zeros(batch, np.int64))
+        self.held = self.lengths.to(self.device)
         self._most_rows = batch
 
     @property
@@ -106,10 +115,10 @@ class KVCache:
         """
         m = self.length
         b, h, d = self.batch, self.kv_heads, self.head_dim
-        panels = self.keys.storage[:b, :, : -(-m // PANEL)]
+        panels = self.keys.storage[:b, :, : -(-m // self.panel)]
         keys = panels.transpose(0, 2, 4, 1, 3).reshape(b, -1, h, d)[:, :m]
         values = self.values.storage[:b, :, :m, :d].transpose(0, 2, 1, 3)
-        return Tensor(keys, self.device), Tensor(values, self.device), self.lengths
+        return Tensor(keys, self.device), Tensor(values, self.device), self.held
 
     def truncate(self, lengths: int | Sequence[int] | Tensor) -> None:
         """Forget what lies beyond the first ``lengths`` positions of each row (one number for all, or one for each).
@@ -121,6 +130,7 @@ class KVCache:
         if wanted.shape not in ((), held.shape) or (wanted < 0).any() or (wanted > held).any():
             raise ShapeError(f"KVCache.truncate: rows hold {held.tolist()}, cannot keep {wanted.tolist()}")
         self.lengths.storage[...] = wanted
+        self._tell_card()
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep or repeat rows, in place: afterwards row i holds what row ``rows[i]`` held, and there are ``len(rows)``.
@@ -142,8 +152,10 @@ class KVCache:
         lengths = self.lengths.storage[np.asarray(rows, np.int64)]
         if len(rows) == self.batch:  # the same array: recordings read it
             self.lengths.storage[...] = lengths
+            self._tell_card()
         else:
             self.lengths = Tensor(lengths)
+            self.held = self.lengths.to(self.device)
 
     def first(self, rows: int) -> KVCache:
         """The first rows alone, as a cache over the same memory: what is appended there is appended here.
@@ -155,14 +167,19 @@ class KVCache:
             raise ShapeError(f"KVCache.first: {rows} of {self.batch} rows")
         part = object.__new__(KVCache)
         part.dtype, part.device, part.capacity = self.dtype, self.device, self.capacity
-        part.kv_heads, part.head_dim, part._most_rows = self.kv_heads, self.head_dim, rows
+        part.kv_heads, part.head_dim, part._most_rows, part.panel = self.kv_heads, self.head_dim, rows, self.panel
         part.keys, part.values = (Tensor(x.storage[:rows], self.device) for x in (self.keys, self.values))
         part.lengths = Tensor(self.lengths.storage[:rows])
+        part.held = part.lengths if self.held is self.lengths else Tensor(self.held.storage[:rows], self.device)
         return part
+
+    def _tell_card(self) -> None:
+        if self.held is not self.lengths:
+            self.held.storage.set(self.lengths.storage)
 
     def _row(self, row: int) -> tuple[Any, Any]:
         length = int(self.lengths.storage[row])
-        return self.keys.storage[row, :, : -(-length // PANEL)], self.values.storage[row, :, :length]
+        return self.keys.storage[row, :, : -(-length // self.panel)], self.values.storage[row, :, :length]
 
     def _copied(self, row: int) -> tuple[Any, Any]:
         keys, values = self._row(row)
@@ -184,9 +201,10 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> None:
         count = n if counts is None else int(counts[row])
         at = np.arange(length, length + count)
         new_keys, new_values = k.storage[row, n - count :], v.storage[row, n - count :]  # (count, heads, d)
-        cache.keys.storage[row, :, at // PANEL, :, at % PANEL] = new_keys
+        cache.keys.storage[row, :, at // cache.panel, :, at % cache.panel] = new_keys
         cache.values.storage[row, :, length : length + count, : cache.head_dim] = new_values.transpose(1, 0, 2)
     cache.lengths.storage[...] += n if counts is None else counts
+    cache._tell_card()
 
 
 def _empty(shape: tuple[int, ...], dtype: DType, device: Device) -> Tensor:

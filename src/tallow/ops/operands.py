@@ -56,6 +56,13 @@ def module_of(storage: Any) -> Any:
     return np if isinstance(storage, (np.ndarray, np.generic)) else sys.modules["cupy"]
 
 
+def placed(array: Any, device: Device) -> Any:
+    """An array of NumPy's as one of the library that computes on a device; itself if it is."""
+    if device.kind == "cpu" or not isinstance(array, np.ndarray):
+        return array
+    return make(device, "asarray", array).storage
+
+
 def make(device: Device, function: str, *args: Any, **kwargs: Any) -> Tensor:
     """A new tensor on a device, by one of the creation functions that NumPy and CuPy share."""
     if device.kind == "cpu":
@@ -145,7 +152,7 @@ def as_float(x: Operand) -> Operand:
 
 
 def _promoted(name: str, x1: Operand, x2: Operand) -> tuple[Any, Any, np.dtype[Any] | None]:
-    """Both operands as arrays (a scalar as one of no dimension) of the type to compute in; and what to round to."""
+    """Both operands as arrays (or a scalar of NumPy's) of the type to compute in; and what to round to."""
     dtype = common_dtype(name, x1, x2)
     narrow = dtype.numpy if dtype.numpy in _WIDE else None
     target = _WIDE.get(dtype.numpy, dtype.numpy)
@@ -176,13 +183,13 @@ def python_scalar(name: str, value: Any) -> complex:
 
 
 def as_array(name: str, x: Operand, dtype: np.dtype[Any]) -> Any:
-    """A tensor's array in ``dtype``, or a scalar as an array of no dimension."""
+    """A tensor's array in ``dtype``, or a scalar as one of NumPy's, which CuPy takes too."""
     if type(x) is Tensor:
         return x.storage if x.storage.dtype == dtype else quiet.run(x.storage.astype, dtype)
     scalar = python_scalar(name, x)
     if dtype.kind in "iu" and not dtypes.fits(scalar, dtype):
         raise DTypeError(f"{name}: {scalar} does not fit in {dtype.name}; convert the tensor with .astype() first")
-    return quiet.run(np.asarray, scalar, dtype)
+    return quiet.run(np.asarray, scalar, dtype)[()]
 
 
 def explain(name: str, x1: Any, x2: Any, error: Exception) -> NoReturn:

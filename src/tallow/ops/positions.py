@@ -6,6 +6,7 @@ import numpy as np
 
 from tallow.errors import ShapeError
 from tallow.ops.dispatch import operation
+from tallow.ops.operands import module_of
 from tallow.tensor import Tensor
 
 
@@ -25,7 +26,7 @@ def next_positions(lengths: Tensor, n: int, counts: Tensor | None = None) -> Ten
     if held.ndim != 1 or (counts is not None and counts.shape != held.shape):
         raise ShapeError(f"next_positions: lengths {lengths.shape}, counts {None if counts is None else counts.shape}")
     ends = held + (n if counts is None else counts.storage)
-    return Tensor(np.maximum(ends[:, None] - n + np.arange(n), 0))
+    return Tensor(np.maximum(ends[:, None] - n + module_of(held).arange(n), 0), lengths.device)
 
 
 @operation
@@ -43,6 +44,5 @@ def rotary_angles(positions: Tensor, frequencies: Tensor, factor: float = 1.0) -
     Source: Su et al. 2021, "RoFormer".
     """
     angles = (positions.storage[..., None].astype(np.float32) * frequencies.storage).astype(np.float64)
-    place = frequencies.device
-    cos, sin = (Tensor(f(angles).astype(np.float32)).to(place) * factor for f in (np.cos, np.sin))
+    cos, sin = (Tensor(f(angles).astype(np.float32), frequencies.device) * factor for f in (np.cos, np.sin))
     return cos, sin

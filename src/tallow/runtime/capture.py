@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tallow import _cpu
+from tallow.device import CPU, Device
 from tallow.errors import CaptureError
 from tallow.ops import dispatch
 from tallow.tensor import Tensor
@@ -28,6 +29,7 @@ class Recording(Generic[R]):
 
     Args:
         function: calls operations; whatever it does besides happens this once only. It runs as it is recorded.
+        device: where they compute: on the CPU the recording is a tape of kernel calls, on a card a CUDA graph.
 
     Attributes:
         result: what the function returned.
@@ -37,8 +39,14 @@ class Recording(Generic[R]):
             into Python. The message names it.
     """
 
-    def __init__(self, function: Callable[[], R]) -> None:
+    def __init__(self, function: Callable[[], R], device: Device = CPU) -> None:
         self._function = function  # keeps the weights that the tape reads
+        if device.kind == "cuda":
+            from tallow.backends.cuda.graph import Graph
+
+            self._tape: Any = Graph(device)
+            self.result = self._tape.record(function)
+            return
         self._tape = _cpu.Tape()
         with _checking(self._tape):
             self._tape.start()
@@ -48,7 +56,7 @@ class Recording(Generic[R]):
                 self._tape.stop()
 
     def __len__(self) -> int:
-        """Kernel calls on the tape."""
+        """Kernel calls that it makes."""
         return len(self._tape)
 
     def replay(self) -> R:

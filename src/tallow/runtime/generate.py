@@ -87,7 +87,7 @@ def generate(
     with span("prefill", tokens=sum(len(r.prompt) - r.reused for r in active)), use(model):
         prompts = [request.prompt[request.reused :] for request in active]
         last = read_padded(model, prompts, cache, chunk, lambda: _cancelled(active))
-        rows: list[Sequence[Array]] = [[scores] for scores in model.logits(last).numpy()]
+        rows: list[Sequence[Array]] = [[scores] for scores in model.logits(last).float().numpy()]
     middle = time.perf_counter()
     if not rows:  # cancelled
         return

@@ -98,8 +98,9 @@ class Step:
         self.cache = cache
         self.rope = rope
         self.counts = counts
-        added = None if counts is None else Tensor(np.asarray(counts, np.int64))
-        self.positions = ops.next_positions(Tensor(cache.lengths), n, added)  # (batch, n)
+        held = cache.layers[0].held
+        added = None if counts is None else Tensor(np.asarray(counts, np.int64)).to(held.device)
+        self.positions = ops.next_positions(held, n, added)  # (batch, n)
         self.cos, self.sin = rope.angles(self.positions)
         self._masks: dict[int, Tensor | None] = {}
 

@@ -315,7 +315,9 @@ def free_bytes(device: Device = CPU) -> int | None:
     is less. Pages of cached files, which can be dropped, count as free.
     """
     if device.kind != "cpu":
-        return None
+        from tallow.runtime.cards import memory_info
+
+        return memory_info(device).free
     available = _meminfo("MemAvailable")
     limits = [available] if available is not None else []
     limits += _cgroup_rooms()

@@ -51,7 +51,7 @@ def score(model: LanguageModel, text: str | Sequence[int]) -> Score:
             for first in range(0, len(part), _LOGITS):
                 nexts = ids[begin + first + 1 : begin + min(first + _LOGITS, len(part)) + 1]
                 if nexts:
-                    logits = model.logits(hidden.narrow(1, first, len(nexts))).numpy()[0]
+                    logits = model.logits(hidden.narrow(1, first, len(nexts))).float().numpy()[0]
                     logprobs += log_probabilities(logits)[np.arange(len(nexts)), nexts].tolist()
     return Score(math.exp(-math.fsum(logprobs) / len(logprobs)), logprobs, ids)
 

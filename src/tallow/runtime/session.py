@@ -21,13 +21,13 @@ class Session:
 
     Args:
         model: the model.
-        cache_dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+        cache_dtype: how keys and values are stored; see ``LanguageModel.new_cache``.
 
     Attributes:
         messages: of the conversation so far, the assistant's included; may be changed.
     """
 
-    def __init__(self, model: LanguageModel, cache_dtype: str = "float32") -> None:
+    def __init__(self, model: LanguageModel, cache_dtype: str = "auto") -> None:
         self._model = model
         self._cache_dtype = cache_dtype
         self._cache: DecoderCache | None = None

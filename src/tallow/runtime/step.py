@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tallow.device import CPU
 from tallow.errors import CaptureError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
@@ -34,6 +35,7 @@ class RecordedStep:
     def __init__(self, function: Callable[[Tensor], Tensor], caches: Sequence[KVCache]) -> None:
         self._function = function
         self._caches = caches
+        self._device = caches[0].device
         self._ids = Tensor(np.zeros((0, 1), np.int64))
         self._recording: Recording[Tensor] | None = None
         self._lengths: Tensor | None = None  # that the recording reads; a cache whose rows are fewer has others
@@ -42,15 +44,18 @@ class RecordedStep:
     def __call__(self, ids: Sequence[int]) -> Tensor:
         """What the function gives for a token of each row; overwritten by the next step."""
         if self._recording is not None and self._lengths is self._caches[0].lengths:
-            self._ids.storage[:, 0] = ids
+            if self._device is CPU:
+                self._ids.storage[:, 0] = ids
+            else:
+                self._ids.storage.set(np.array(ids)[:, None])
             return self._recording.replay()
-        self._ids = Tensor(np.array(ids)[:, None])
+        self._ids = Tensor(np.array(ids)[:, None]).to(self._device)
         if not self._recordable:
             return self._function(self._ids)
         function, read = self._function, self._ids  # without self: a cycle would keep the caches' memory
         held = [cache.lengths.storage.copy() for cache in self._caches]
         try:
-            self._recording = Recording(lambda: function(read))
+            self._recording = Recording(lambda: function(read), self._device)
         except CaptureError as error:
             logger.debug("decoding goes on without a recording: %s", error)
             self._recordable = False
@@ -88,7 +93,7 @@ class DecodeStep:
         rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
         width = max(map(len, rows))
         logits = self._single(ids) if width == 1 else self._read(rows, width)
-        return [scores[width - len(row) :] for scores, row in zip(logits.numpy(), rows, strict=True)]
+        return [scores[width - len(row) :] for scores, row in zip(logits.float().numpy(), rows, strict=True)]
 
     def _read(self, rows: Sequence[Sequence[int]], width: int) -> Tensor:
         padded = np.array([[0] * (width - len(row)) + list(row) for row in rows])

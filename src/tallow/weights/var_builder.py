@@ -65,6 +65,10 @@ class VarBuilder:
             raise ShapeError(f"rank {rank} of {world}: ranks count from 0 to world - 1")
         self.source = source
         self.device = as_device(device) if device is not None else CPU
+        if quantize is not None and self.device.kind != "cpu":
+            raise DTypeError(
+                f"quantize={quantize!r}: quantised weights are for the CPU; on {self.device} choose a dtype"
+            )
         self.dtype = None if dtype is None else dtypes.as_dtype(dtype)
         self.quantize = quantize
         self.group: int | None = None
@@ -147,16 +151,21 @@ class VarBuilder:
         Args:
             shape: what it must be, before any split.
             name: its name here.
-            dtype: its type; None means the builder's on a GPU, and float32 on the CPU, whose activations are float32.
+            dtype: its type; None means the builder's on a GPU, or the file's own if the builder has none, and float32
+                on the CPU, whose activations are float32.
             split: None, or ``"out"`` for this rank's slice of the first axis, ``"in"`` for one of the second.
 
         Raises:
             WeightsError: if it is missing or has another shape.
         """
-        wanted = dtypes.as_dtype(dtype) if dtype is not None else self._tensor_dtype()
         full, array = self._read(shape, name, split)
         if not isinstance(array, np.ndarray):
             array = array.dequantize()
+        wanted = dtypes.as_dtype(dtype) if dtype is not None else self._tensor_dtype(array)
+        if self.device.kind != "cpu":
+            placed = Tensor(array.astype(wanted.numpy)).to(self.device)
+            self._release(full)
+            return placed
         if array.dtype == wanted.numpy and array.flags.aligned and array.flags.c_contiguous:
             return Tensor(array, self.device)  # used in place, so its pages stay
         result = array.astype(wanted.numpy, order="C")
@@ -239,8 +248,11 @@ class VarBuilder:
                 return [out // len(names) if r < 0 else r for r in rows]
         return [out // len(names)] * len(names)
 
-    def _tensor_dtype(self) -> DType:
-        return dtypes.float32 if self.device.kind == "cpu" or self.dtype is None else self.dtype
+    def _tensor_dtype(self, array: np.ndarray[Any, Any]) -> DType:
+        if self.device.kind == "cpu":
+            return dtypes.float32
+        kept = array.dtype.name if array.dtype.name in STORAGES[:3] else "float32"
+        return self.dtype or dtypes.as_dtype(kept)
 
     def _pack(self, array: Stored, table: bool) -> Weight:
         storage = self._storage(array, table)
@@ -265,7 +277,7 @@ class VarBuilder:
         if self.dtype is not None:
             return self.dtype.name
         if isinstance(array, Int8Matrix):
-            return "int8"
+            return "int8" if self.device.kind == "cpu" else "float16"
         if isinstance(array, BlockMatrix):
             return "float16" if blocks is None else blocks.storage
         return array.dtype.name if array.dtype.name in STORAGES[:3] else "float32"

@@ -21,7 +21,10 @@ STORAGES = ("float32", "float16", "bfloat16", "int8")
 BLOCKS_MADE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """The types of GGUF's blocks that plain numbers can be put into (``weights/blocks/encode.py``)."""
 
-BLOCK_STORAGES = {"cpu": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k")}
+BLOCK_STORAGES: dict[str, tuple[str, ...]] = {
+    "cuda": (),
+    "cpu": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"),
+}
 """The types of GGUF's blocks (``weights/blocks``) that each kind of device multiplies as they are. Matrices in other
 types are widened on load."""
 
@@ -137,6 +140,10 @@ def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | 
         if storage in STORAGES and not (isinstance(array, Int8Matrix) and storage == "int8"):
             array = _plain(array, "float32" if storage == "int8" else storage)
         return Weight(pack(array, storage, group), device)
+    if device.kind == "cuda":
+        from tallow.backends.cuda.matrix import upload
+
+        return Weight(upload(_plain(array, storage), storage, device), device)
     return Weight(pack_reference(array, storage, group), device)
 
 

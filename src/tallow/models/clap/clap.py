@@ -231,7 +231,7 @@ class Clap(Module):
         """Clips to rows of length 1: (clips, projection_dim)."""
         longer = [i for i, clip in enumerate(clips) if clip.is_longer and self.config.audio_config.enable_fusion]
         channels = 4 if longer else 1
-        mel = Tensor(np.stack([clip.mel[:channels] for clip in clips])).to(self.logit_scale.device)
+        mel = Tensor(np.stack([clip.mel[:channels] for clip in clips])).to(self.logit_scale)
         return self.audio_projection(self.audio_encoder(mel, longer)).to("cpu")
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -117,7 +117,7 @@ class Embeddings(Module):
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(b, 3, h, w) -> (b, 1 + registers + patches, dim), patches row by row."""
-        x = self.patches(pixels)  # (b, dim, h / patch, w / patch)
+        x = self.patches(pixels.to(self.placeless.dtype))  # (b, dim, h / patch, w / patch)
         b, dim, rows, columns = x.shape
         placeless = ops.broadcast_to(self.placeless, (b, *self.placeless.shape[1:]))
         return ops.concat([placeless, x.permute(0, 2, 3, 1).reshape(b, rows * columns, dim)], axis=1)

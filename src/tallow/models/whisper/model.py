@@ -33,8 +33,9 @@ class FusedLinear(Module):
 
     def __init__(self, dim: int, names: str, vb: VarBuilder) -> None:
         self.weight = vb.weight((len(names) * dim, dim), [f"{name}_proj.weight" for name in names])
-        biases = [ops.zeros((dim,), device=vb.device) if n == "k" else vb.get((dim,), f"{n}_proj.bias") for n in names]
-        self.bias = ops.concat(biases)
+        bias = vb.get((dim,), "v_proj.bias")
+        biases = {"q": lambda: vb.get((dim,), "q_proj.bias"), "k": lambda: ops.zeros_like(bias), "v": lambda: bias}
+        self.bias = ops.concat([biases[name]() for name in names])
 
     def __call__(self, x: Tensor) -> Tensor:
         """(b, n, dim) -> (b, n, projections · dim)."""
@@ -91,17 +92,17 @@ class CrossAttention(Module):
         """Keys and values of the encoder's output (1, m, dim), made once for a window."""
         b, m, dim = sound.shape
         k, v = self.kv(sound).reshape(b, m, 2, self.num_heads, -1).unstack(axis=2)
-        cache = KVCache(b, self.num_heads, dim // self.num_heads, m, device=sound.device, filled=True)
+        cache = KVCache(b, self.num_heads, dim // self.num_heads, m, sound.dtype, sound.device, filled=True)
         cache.append(k, v)
         return cache
 
     def __call__(self, x: Tensor, residual: Tensor, sound: KVCache) -> Tensor:
         """x (rows, n, dim), residual likewise -> (rows, n, dim), the residual added.
 
-        All rows attend to the same sound, so they are one row of queries to it.
+        Rows that attend to the same sound are one row of queries to it; there are as many for each sound.
         """
         rows, n, dim = x.shape
-        q = self.q(x).reshape(1, rows * n, self.num_heads, -1)
+        q = self.q(x).reshape(sound.batch, -1, self.num_heads, dim // self.num_heads)
         return self.out(ops.attention(q, sound).reshape(rows, n, dim), residual=residual)
 
     def weights(self, x: Tensor, sound: KVCache, heads: Sequence[int], positions: int) -> Tensor:
@@ -188,7 +189,8 @@ class Encoder(Module):
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(b, mels, 2 · positions) -> (b, positions, dim)."""
-        x = self.conv2(self.conv1(mel, activation="gelu"), activation="gelu")  # (b, dim, positions)
+        x = mel.to(self.positions.dtype)
+        x = self.conv2(self.conv1(x, activation="gelu"), activation="gelu")  # (b, dim, positions)
         x = x.transpose(1, 2) + self.positions.unsqueeze(0)
         for layer in self.layers:
             x = layer(x)
@@ -214,7 +216,7 @@ class Decoder(Module):
         self, ids: Tensor, text: list[KVCache], sound: list[KVCache], watch: Callable[[int, Tensor], None] | None = None
     ) -> Tensor:
         """ids (rows, n), the latest of a text whose earlier part the caches hold -> (rows, n, dim)."""
-        positions = ops.next_positions(text[0].lengths, ids.shape[1])
+        positions = ops.next_positions(text[0].held, ids.shape[1])
         x = self.tokens(ids) + ops.embedding(positions, self.positions)
         for i, (layer, written, heard) in enumerate(zip(self.layers, text, sound, strict=True)):
             x = layer(x, written, heard, None if watch is None else functools.partial(watch, i))
@@ -226,7 +228,7 @@ class Decoder(Module):
         caches = []
         for layer in self.layers:
             heads = layer.attention.num_heads
-            caches.append(KVCache(rows, heads, dim // heads, capacity, device=self.positions.device))
+            caches.append(KVCache(rows, heads, dim // heads, capacity, self.positions.dtype, self.positions.device))
             caches[-1].select([0])
         return caches
 

@@ -40,7 +40,7 @@ class DecoderSession:
         self._step = RecordedStep(lambda ids: decoder.logits(decoder(ids, text, sound)), text)
         hidden = self._read([prompt])  # (1, n, dim)
         wanted = Tensor(np.array(positions)).to(hidden.device)
-        logits: Array = self._decoder.logits(hidden.take(wanted, axis=1)).numpy()[0]
+        logits: Array = self._decoder.logits(hidden.take(wanted, axis=1)).float().numpy()[0]
         return logits
 
     def step(self, ids: Sequence[int]) -> Array:
@@ -50,7 +50,7 @@ class DecoderSession:
             The logits that follow, (rows, vocabulary) float32: the caller's to change, until the next step overwrites
             them.
         """
-        logits: Array = self._step(ids).numpy()[:, 0]
+        logits: Array = self._step(ids).float().numpy()[:, 0]
         return logits
 
     def select(self, rows: Sequence[int]) -> None:
@@ -81,7 +81,7 @@ class DecoderSession:
 
         self._text = self._decoder.new_caches(1)
         hidden = self._read([ids], watch)
-        return np.concatenate(weights), self._decoder.logits(hidden).numpy()[0]
+        return np.concatenate(weights), self._decoder.logits(hidden).float().numpy()[0]
 
     def _read(self, ids: Sequence[Sequence[int]], watch: Callable[[int, Tensor], None] | None = None) -> Tensor:
         device = self._decoder.positions.device

@@ -1,0 +1,101 @@
+"""What the benchmarks of an NVIDIA GPU share: random weights, times by the card's own clock, and the records."""
+
+import datetime
+import json
+import math
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import cupy
+import ml_dtypes
+import numpy as np
+
+import tallow as tl
+from tallow.weights.random import RandomSource
+
+RESULTS = Path(__file__).parent / "results"
+POOL = 1 << 26  # numbers of which all large matrices are made
+
+
+class Repeated(RandomSource):
+    """Random weights of the published sizes in bfloat16 without waiting for them: matrices are cut out of one pool."""
+
+    def __init__(self):
+        super().__init__(0)
+        pool = np.random.default_rng(0).standard_normal(POOL, np.float32)
+        self.pool = (pool * np.float32(0.02)).astype(ml_dtypes.bfloat16)
+
+    def draw(self, name, shape):
+        size = math.prod(shape)
+        if len(shape) < 2:
+            return super().draw(name, shape)
+        begin = hash(name) % (POOL // 2)
+        return np.resize(self.pool[begin:], size).reshape(shape)
+
+
+def builder(dtype="bfloat16", **options):
+    """Random weights on the card."""
+    return tl.VarBuilder(Repeated(), dtype=dtype, device="cuda", **options)
+
+
+def milliseconds(call, runs=10, warm=3):
+    """The median time of a call on the card's clock, launches included."""
+    for _ in range(warm):
+        call()
+    found = []
+    for _ in range(runs):
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        found.append(cupy.cuda.get_elapsed_time(begin, end))
+    return statistics.median(found)
+
+
+def seconds(call, runs=3):
+    """The median time of a call that waits for its own result."""
+    call()
+    found = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - begun)
+    return statistics.median(found)
+
+
+def limits():
+    """(bytes a second of a copy, counted twice; operations a second of a bfloat16 product), measured now."""
+    from tallow import ops
+
+    n = 8192
+    numbers = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
+    a, b = (tl.asarray(matrix, dtype="bfloat16", device="cuda") for matrix in numbers)
+    return copied(), 2 * n**3 / milliseconds(lambda: ops.linear(a, b)) * 1e3
+
+
+def copied(count=128):
+    """Bytes a second that a copy of 2 GiB moves, counted twice."""
+    x = cupy.tile(cupy.asarray(np.random.default_rng(0).integers(0, 255, 1 << 24, np.uint8)), count)
+    y = cupy.empty_like(x)
+    return 2 * x.nbytes / milliseconds(lambda: cupy.copyto(y, x)) * 1e3
+
+
+def report(question, verdict, figures):
+    """Print a line, and keep it in results/ with the card, its driver, versions and the date."""
+    print(verdict, flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    shown = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True
+    )
+    card, driver = (part.strip() for part in shown.stdout.splitlines()[0].split(","))
+    entry = {
+        "date": datetime.date.today().isoformat(), "verdict": verdict, "figures": figures,
+        "machine": {"card": card, "driver": driver},
+        "versions": {"cupy": cupy.__version__, "python": platform.python_version()},
+    }  # fmt: skip
+    with open(RESULTS / f"{question}.jsonl", "a") as file:
+        file.write(json.dumps(entry) + "\n")

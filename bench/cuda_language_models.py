@@ -1,0 +1,95 @@
+"""How fast does Qwen3 read and write on an NVIDIA GPU, and how near is that to the card's limit?
+
+    python bench/cuda_language_models.py [0.6B] [8B]
+
+Random bfloat16 weights of the published sizes. Writing: a prompt of 128 tokens and 256 more, greedy, through
+``generate``; every token depends on the one before. Its limit is the bytes of the weights over what the card copies.
+Reading: 2,048 tokens and the logits of the last.
+"""
+
+import sys
+import time
+
+import numpy as np
+from cuda_common import builder, limits, milliseconds, report, seconds
+
+import tallow as tl
+from tallow.models.qwen3 import Qwen3, Qwen3Config
+from tallow.tensor import Tensor
+
+SIZES = {
+    "0.6B": {"hidden_size": 1024, "num_hidden_layers": 28, "intermediate_size": 3072, "num_attention_heads": 16,
+             "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True},
+    "8B": {"hidden_size": 4096, "num_hidden_layers": 36, "intermediate_size": 12288, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": False},
+}  # fmt: skip
+SHARED = {"vocab_size": 151936, "max_position_embeddings": 40960, "rope_theta": 1e6}
+
+
+def make(name, **options):
+    model = Qwen3(Qwen3Config.from_dict(SIZES[name] | SHARED), builder(**options))
+    tl.synchronize()
+    return model
+
+
+def write(model, tokens=256):
+    """(tokens a second of the whole call, of decoding alone)."""
+    ids = np.random.default_rng(0).integers(0, 151936, 128).tolist()
+    took = seconds(lambda: model.generate(ids, max_tokens=tokens, temperature=0, ignore_eos=True))
+    result = model.generate(ids, max_tokens=tokens, temperature=0, ignore_eos=True)
+    return tokens / took, (tokens - 1) / result.timings.decode
+
+
+def read(model, n=2048):
+    """Milliseconds for a prompt."""
+    ids = Tensor(np.random.default_rng(0).integers(0, 151936, (1, n))).to("cuda")
+    cache = model.new_cache(1, n)
+
+    def once():
+        cache.truncate(0)
+        return model.logits(model.hidden(ids, cache)[:, -1:])
+
+    return milliseconds(once)
+
+
+def bytes_a_token(model):
+    """Of the weights that a step reads."""
+    return sum(tensor.nbytes for tensor in weights(model))
+
+
+def weights(model):
+    config = model.config
+    found = [] if config.tie_word_embeddings else [model.head.weight]
+    found += [model.embed_tokens.weight] if config.tie_word_embeddings else []
+    for block in model.blocks:
+        found += [*block.attention.qkv.weights, block.attention.out.weight, *block.mlp.gate_up.weights,
+                  block.mlp.down.weight]  # fmt: skip
+    return found
+
+
+def main():
+    moved, rate = limits()
+    print(f"the card copies {moved / 1e12:.2f} TB/s and multiplies {rate / 1e12:.0f} TFLOP/s", flush=True)
+    for name in sys.argv[1:] or SIZES:
+        begun = time.perf_counter()
+        model = make(name)
+        loaded = time.perf_counter() - begun
+        whole, steps = write(model)
+        limit = moved / bytes_a_token(model)
+        prefill = read(model)
+        config = model.config
+        products = 2 * 2048 * sum(w.shape[0] * w.shape[1] for w in weights(model)[1:])
+        products += 2 * 2048**2 * config.num_attention_heads * config.head_dim * config.num_hidden_layers  # causal
+        verdict = (
+            f"Qwen3-{name} bfloat16: writes {whole:.0f} tok/s ({steps:.0f} without the prompt; {steps / limit:.0%} of "
+            f"{limit:.0f}), reads 2,048 in {prefill:.1f} ms ({products / prefill * 1e3 / rate:.0%} of the product's "
+            f"rate); made in {loaded:.1f} s"
+        )
+        figures = {"tokens_a_second": whole, "steps_a_second": steps, "limit": limit, "prefill_ms": prefill,
+                   "bytes_a_second": moved, "operations_a_second": rate}  # fmt: skip
+        report("cuda_language_models", verdict, figures)
+        del model
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Attention, and its key/value cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+import numpy as np
+
+from tallow.backends.cuda import graph
+from tallow.backends.cuda.kernels import NAMES, TICKETS, adjacent, function, strides, tickets
+from tallow.ops.attention import check_attention, check_values
+from tallow.ops.dispatch import kernel
+from tallow.ops.kv_cache import KVCache
+from tallow.tensor import Tensor
+
+_MOST_QUERIES = 4  # of a block of the split kernel: more do not fit its registers
+_SPLIT_UP_TO = 32  # queries that share a head's keys; beyond, the tensor cores pay
+_KEYS_OF_A_SPLIT = 64
+_MOST_SPLITS = 32
+_BUSY = 264  # blocks: two for each multiprocessor of a large card
+
+
+@kernel("attention", "cuda")
+def attention(
+    q: Tensor,
+    k: Tensor | KVCache,
+    v: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> Any:
+    """See ``ops.attention``. Types other than float32, float16 and bfloat16, and wide heads, are the reference's."""
+    check_values(k, v, lengths)
+    if isinstance(k, KVCache):
+        longest = k.capacity if graph.recording() else k.length
+        check_attention(q, (k.batch, longest, k.kv_heads, k.head_dim), mask, None)
+        keys, values = k.keys.storage[: k.batch, :, :, :, 0], k.values.storage[: k.batch]  # (b, kv_heads, m, d)
+        held = k.held.storage
+    else:
+        check_attention(q, k.shape, mask, lengths)
+        assert v is not None
+        keys, values = k.storage.transpose(0, 2, 1, 3), v.storage.transpose(0, 2, 1, 3)
+        longest = k.shape[1]
+        held = None if lengths is None else cupy.ascontiguousarray(lengths.storage, cupy.int64)
+    if any(each.dtype not in NAMES for each in (q.storage, keys, values)) or keys.dtype != values.dtype:
+        return NotImplemented
+    b, n, heads, d = q.shape
+    out = cupy.empty(q.shape, q.storage.dtype)
+    if not out.size or not longest:
+        out.fill(0)
+        return Tensor(out, q.device)
+    if mask is not None:
+        mask_array = cupy.broadcast_to(mask.storage.astype(cupy.float32, copy=False), (b, heads, n, longest))
+    rest = {"lengths": held, "mask": None if mask is None else mask_array, "m": longest}
+    rest |= {"scale": d**-0.5 if scale is None else float(scale), "causal": causal}
+    queries, kv_heads = q.storage, keys.shape[1]
+    if n * (heads // kv_heads) <= _SPLIT_UP_TO and _splits(queries, keys, values):
+        _split(out, adjacent(queries), keys, values, **rest)
+    elif queries.dtype == keys.dtype != np.float32 and d % 8 == 0 and d <= 256:
+        _flash(out, *(_aligned(each) for each in (queries, keys, values)), **rest)
+    else:
+        return NotImplemented
+    return Tensor(out, q.device)
+
+
+def _splits(queries: Any, keys: Any, values: Any) -> bool:
+    """Whether the split kernel takes heads of this width, and the keys as they lie."""
+    lanes = keys.itemsize * queries.shape[3] / 16
+    return lanes in (1, 2, 4, 8, 16, 32) and all(_aligned(each) is each for each in (keys, values))
+
+
+def _aligned(array: Any) -> Any:
+    """The array if each of its rows begins at a multiple of 16 bytes, else a copy."""
+    even = all(stride % 16 == 0 for stride, size in zip(array.strides[:-1], array.shape, strict=False) if size > 1)
+    side_by_side = array.strides[-1] == array.itemsize
+    return array if even and side_by_side and array.data.ptr % 16 == 0 else cupy.ascontiguousarray(array)
+
+
+def _split(
+    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, mask: Any, m: int, scale: float, causal: bool
+) -> None:
+    b, n, heads, d = q.shape
+    kv_heads = keys.shape[1]
+    group = heads // kv_heads
+    at_once = min(_MOST_QUERIES, 1 << (n * group - 1).bit_length())
+    rows = kv_heads * -(-n * group // at_once)
+    splits = max(1, min(_MOST_SPLITS, -(-m // _KEYS_OF_A_SPLIT), -(-_BUSY // (rows * b))))
+    if rows * b > TICKETS:
+        splits = 1
+    scratch = cupy.empty(splits * rows * b * at_once * (d + 2), cupy.float32)
+    run = function("attention_split", "attention_split", T=NAMES[q.dtype], C=NAMES[keys.dtype], D=d, Q=at_once)
+    arguments = (
+        out, q, keys, values, _or_null(lengths), _or_null(mask), scratch, tickets(), n, heads, kv_heads, m,
+        *strides(q)[:3], *_placed(keys), *_placed(values), *_mask_strides(mask), scale, int(causal),
+    )  # fmt: skip
+    run((splits, rows, b), (128,), arguments)
+
+
+def _flash(
+    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, mask: Any, m: int, scale: float, causal: bool
+) -> None:
+    b, n, heads, d = q.shape
+    width = -(-d // 16) * 16
+    shared = 4 * (32 if width > 128 else 64) * (width + 8) * 2
+    run = function("attention_flash", "attention_flash", shared, T=NAMES[q.dtype], HEAD=d)
+    arguments = (
+        out, q, keys, values, _or_null(lengths), _or_null(mask), n, heads, keys.shape[1], m,
+        *strides(q)[:3], *_placed(keys), *_placed(values), *_mask_strides(mask), scale, int(causal),
+    )  # fmt: skip
+    run((-(-n // 64), heads, b), (128,), arguments, shared)
+
+
+def _placed(keys: Any) -> list[int]:
+    """Strides of keys or values (b, kv_heads, m, d) along rows, heads and positions."""
+    return strides(keys)[:3]
+
+
+def _mask_strides(mask: Any) -> list[int]:
+    return [0, 0, 0, 0] if mask is None else strides(mask)
+
+
+def _or_null(array: Any) -> Any:
+    return 0 if array is None else array
+
+
+@kernel("kv_append", "cuda")
+def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
+    """See ``ops.kv_append``."""
+    if any(each.dtype not in NAMES for each in (k.storage, v.storage)) or k.storage.dtype != v.storage.dtype:
+        return NotImplemented
+    new_keys, new_values = adjacent(k.storage), adjacent(v.storage)
+    b, n, heads, d = new_keys.shape
+    held, width = cache.lengths.storage, cache.values.shape[3]
+    added = 0 if counts is None else cupy.asarray(counts)
+    if new_keys.size:
+        run = function("kv_append", "kv_append", T=NAMES[new_keys.dtype], C=NAMES[cache.dtype.numpy])
+        arguments = (
+            cache.keys.storage, cache.values.storage, cache.held.storage, new_keys, new_values, added,
+            tickets()[-1:], b, n, heads, d, width, cache.values.shape[2],
+            *strides(new_keys)[:3], *strides(new_values)[:3],
+        )  # fmt: skip
+        run((b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
+        more = n if counts is None else counts
+
+        def grow() -> None:
+            held[...] += more
+
+        graph.on_the_host(grow)
+    return None

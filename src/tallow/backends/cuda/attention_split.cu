@@ -1,0 +1,161 @@
+// Attention of a few queries to many keys, as in decoding: it is bound by reading keys and values once, so the keys of a
+// row are split among blocks, and the block that ends last joins what they found.
+// T: type of queries and result; C: of keys and values. D: features of a head. Q: queries of a block, which are the
+// heads of a group at the queries' positions: query j of a (row, kv_head) is head j % group at position j / group.
+// Within a block LANES threads read one key together, 16 bytes each, and keep a softmax of their own over the keys that
+// they have met (Milakov and Gimelshein 2018); at the end these are joined, as are those of the blocks (Dao et al. 2023,
+// "Flash-Decoding").
+#include "common.cuh"
+
+namespace {
+
+constexpr int THREADS = 128;
+constexpr int SIZE = Pack<C>::SIZE;
+constexpr int LANES = D / SIZE;
+constexpr int STREAMS = THREADS / LANES;
+constexpr int AHEAD = 4;  // keys that a stream reads at a time
+static_assert(LANES <= 32 && D % SIZE == 0 && (LANES & (LANES - 1)) == 0, "a key is read by part of a warp");
+
+DEVICE float lanes_sum(float x) {
+#pragma unroll
+    for (int step = LANES / 2; step > 0; step >>= 1) x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+// exp(x - highest), 0 where there is nothing.
+DEVICE float weight(float x, float highest) { return x == -infinity() ? 0.0f : expf(x - highest); }
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    attention_split(T* out, const T* q, const C* keys, const C* values, const i64* lengths, const float* mask,
+                    float* scratch, u32* tickets, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
+                    i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
+                    i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, double scale, i64 causal) {
+    const i64 row = blockIdx.z, kv_head = blockIdx.y % kv_heads, first = blockIdx.y / kv_heads * Q;
+    const i64 group = heads / kv_heads, queries = n * group;
+    const i64 length = lengths ? min(lengths[row], m) : m;
+    const i64 splits = max(min(static_cast<i64>(gridDim.x), (length + 63) / 64), 1ll);
+    if (blockIdx.x >= splits) return;
+    const i64 share = (length + splits - 1) / splits;
+    const i64 begin = blockIdx.x * share, end = min(begin + share, length);
+    const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
+
+    float query[Q][SIZE], sums[Q][SIZE], highest[Q], totals[Q];
+    i64 visible[Q];
+#pragma unroll
+    for (int j = 0; j < Q; ++j) {
+        const i64 index = min(first + j, queries - 1), head = kv_head * group + index % group, at = index / group;
+        const T* from = q + row * q_stride_b + at * q_stride_n + head * q_stride_h + lane * SIZE;
+        visible[j] = causal ? length - (n - 1 - at) : length;
+        highest[j] = -infinity();
+        totals[j] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < SIZE; ++i) {
+            query[j][i] = to_float(from[i]) * static_cast<float>(scale);
+            sums[j][i] = 0.0f;
+        }
+    }
+    const C* key_rows = keys + row * k_stride_b + kv_head * k_stride_h + lane * SIZE;
+    const C* value_rows = values + row * v_stride_b + kv_head * v_stride_h + lane * SIZE;
+    for (i64 base = begin; base < end; base += STREAMS * AHEAD) {  // the same for all threads of a warp
+        Pack<C> key[AHEAD], value[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; ++a) {
+            const i64 at = min(base + a * STREAMS + stream, end - 1);
+            key[a] = load_pack(key_rows + at * k_stride_m);
+            value[a] = load_pack(value_rows + at * v_stride_m);
+        }
+#pragma unroll
+        for (int j = 0; j < Q; ++j) {
+            float scores[AHEAD], most = highest[j];
+#pragma unroll
+            for (int a = 0; a < AHEAD; ++a) {
+                const i64 at = base + a * STREAMS + stream;
+                float score = 0.0f;
+#pragma unroll
+                for (int i = 0; i < SIZE; ++i) score = fmaf(query[j][i], to_float(key[a].at[i]), score);
+                score = lanes_sum(score);
+                if (at >= end || at >= visible[j]) {
+                    score = -infinity();
+                } else if (mask) {
+                    const i64 index = min(first + j, queries - 1);
+                    const i64 head = kv_head * group + index % group;
+                    score += mask[row * mask_b + head * mask_h + index / group * mask_n + at * mask_m];
+                }
+                scores[a] = score;
+                most = fmaxf(most, score);
+            }
+            const float less = weight(highest[j], most);
+            highest[j] = most;
+            totals[j] *= less;
+#pragma unroll
+            for (int i = 0; i < SIZE; ++i) sums[j][i] *= less;
+#pragma unroll
+            for (int a = 0; a < AHEAD; ++a) {
+                if (scores[a] == -infinity()) continue;  // whatever lies there must not reach the sum
+                const float part = weight(scores[a], most);
+                totals[j] += part;
+#pragma unroll
+                for (int i = 0; i < SIZE; ++i) sums[j][i] = fmaf(part, to_float(value[a].at[i]), sums[j][i]);
+            }
+        }
+    }
+
+    // Join the streams of the block. found[j]: D sums, then the highest score and the total.
+    __shared__ float joined[STREAMS][D + 2];
+    const i64 slot = (row * gridDim.y + blockIdx.y) * gridDim.x;
+    float* const found = scratch + slot * Q * (D + 2);
+    for (int j = 0; j < Q; ++j) {
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < SIZE; ++i) joined[stream][lane * SIZE + i] = sums[j][i];
+        if (lane == 0) {
+            joined[stream][D] = highest[j];
+            joined[stream][D + 1] = totals[j];
+        }
+        __syncthreads();
+        float most = -infinity();
+        for (int s = 0; s < STREAMS; ++s) most = fmaxf(most, joined[s][D]);
+        float total = 0.0f;
+        for (int s = 0; s < STREAMS; ++s) total += weight(joined[s][D], most) * joined[s][D + 1];
+        for (int i = threadIdx.x; i < D; i += THREADS) {
+            float sum = 0.0f;
+            for (int s = 0; s < STREAMS; ++s) sum += weight(joined[s][D], most) * joined[s][i];
+            found[(blockIdx.x * Q + j) * (D + 2) + i] = sum;
+        }
+        if (threadIdx.x == 0) {
+            found[(blockIdx.x * Q + j) * (D + 2) + D] = most;
+            found[(blockIdx.x * Q + j) * (D + 2) + D + 1] = total;
+        }
+    }
+
+    // Join the blocks: the last to come finds the work of all.
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicInc(tickets + row * gridDim.y + blockIdx.y, splits - 1) == splits - 1;
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    for (int j = 0; j < Q; ++j) {
+        const i64 index = first + j;
+        if (index >= queries) return;
+        float most = -infinity();
+        for (i64 s = 0; s < splits; ++s) most = fmaxf(most, __ldcg(found + (s * Q + j) * (D + 2) + D));
+        float total = 0.0f;
+        for (i64 s = 0; s < splits; ++s) {
+            const float* part = found + (s * Q + j) * (D + 2) + D;
+            total += weight(__ldcg(part), most) * __ldcg(part + 1);
+        }
+        T* to = out + ((row * n + index / group) * heads + kv_head * group + index % group) * D;
+        for (int i = threadIdx.x; i < D; i += THREADS) {
+            float sum = 0.0f;
+            for (i64 s = 0; s < splits; ++s) {
+                const float* part = found + (s * Q + j) * (D + 2);
+                sum += weight(__ldcg(part + D), most) * __ldcg(part + i);
+            }
+            to[i] = Rounded<T>::of(total > 0.0f ? sum / total : 0.0f);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+"""Large products by cuBLASLt, through ctypes: bias, tanh-GELU and residual in the product's own epilogue.
+
+cuBLASLt asks for a choice of algorithm, which it makes by heuristics; the choice is kept for each shape. It may be
+called while a stream is captured, which CuPy's own cuBLAS calls may not.
+
+Source: the cuBLAS library's documentation, "Using the cuBLASLt API"; the numbers are those of ``cublasLt.h``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from typing import Any
+
+import cupy
+
+from tallow import dtypes
+from tallow.backends.cuda.compiler import load_library
+from tallow.errors import DeviceError
+
+ACTIVATIONS = {"gelu_tanh": 32, "relu": 2}
+"""CUBLASLT_EPILOGUE_GELU and _RELU. cuBLASLt's GELU is the approximation by tanh."""
+
+_TYPES = {dtypes.float32.numpy: 0, dtypes.float16.numpy: 2, dtypes.bfloat16.numpy: 14}  # cudaDataType_t
+_COMPUTE_32F = 68
+_TRANSPOSE_A, _EPILOGUE, _BIAS_POINTER = 3, 7, 8  # cublasLtMatmulDescAttributes_t
+_EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
+_MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
+_ALIGNMENTS = (5, 6, 7, 8)  # of A, B, C and D
+WORKSPACE = 32 << 20
+
+
+class _Found(ctypes.Structure):
+    """cublasLtMatmulHeuristicResult_t."""
+
+    _fields_ = [
+        ("algorithm", ctypes.c_uint64 * 8),
+        ("workspace", ctypes.c_size_t),
+        ("state", ctypes.c_int),
+        ("waves", ctypes.c_float),
+        ("reserved", ctypes.c_int * 4),
+    ]
+
+
+class _Plan:
+    """A product of one shape: its descriptors and the algorithm chosen."""
+
+    def __init__(
+        self, handle: Any, dtype: Any, sizes: tuple[int, ...], epilogue: int, aligned: tuple[int, ...]
+    ) -> None:
+        outputs, rows, inputs, distance, added_distance = sizes
+        kind = _TYPES[dtype]
+        self.product = _made("cublasLtMatmulDescCreate", _COMPUTE_32F, 0)
+        self._set(self.product, _TRANSPOSE_A, ctypes.c_int32(1))
+        self._set(self.product, _EPILOGUE, ctypes.c_int32(epilogue))
+        if epilogue & _EPILOGUE_BIAS:  # the heuristics look whether there is one
+            self.set_bias(256)
+        # cuBLAS lays matrices out by columns: out (rows, outputs) by rows is (outputs, rows) by columns.
+        self.weight = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (inputs, outputs)), _long(inputs))
+        self.x = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (inputs, rows)), _long(distance))
+        self.added = _made(
+            "cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(added_distance or outputs)
+        )
+        self.out = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(outputs))
+        preference = _made("cublasLtMatmulPreferenceCreate")
+        _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MOST_WORKSPACE, ctypes.c_size_t(WORKSPACE))
+        for attribute, bytes_ in zip(_ALIGNMENTS, aligned, strict=True):
+            _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, attribute, ctypes.c_uint32(bytes_))
+        self.found, count = _Found(), ctypes.c_int()
+        _call(
+            "cublasLtMatmulAlgoGetHeuristic", handle, self.product, self.weight, self.x, self.added, self.out,
+            preference, 1, ctypes.byref(self.found), ctypes.byref(count),
+        )  # fmt: skip
+        _call("cublasLtMatmulPreferenceDestroy", preference)
+        if not count.value:
+            raise DeviceError(f"cuBLASLt has no algorithm for a product of {sizes} in {dtype}")
+
+    def set_bias(self, address: int) -> None:
+        """Where the bias of the next product lies."""
+        self._set(self.product, _BIAS_POINTER, ctypes.c_void_p(address))
+
+    @staticmethod
+    def _set(product: Any, attribute: int, value: Any) -> None:
+        _set_attribute("cublasLtMatmulDescSetAttribute", product, attribute, value)
+
+
+_plans: dict[Any, _Plan] = {}
+_workspaces: dict[int, Any] = {}
+_lock = threading.Lock()  # a plan's descriptor holds the bias of the call at hand
+
+
+def multiply(
+    out: Any, x: Any, distance: int, weight: Any, bias: Any, activation: str | None, added: Any, added_distance: int
+) -> None:
+    """``out = activation(x @ weight.T + bias) + added``, in one type, summed in float32 (without TF32).
+
+    Args:
+        out: (rows, outputs), without gaps.
+        x: rows of inputs.
+        distance: elements from one row of x to the next.
+        weight: (outputs, inputs), without gaps.
+        bias: (outputs,), or None.
+        activation: one of ``ACTIVATIONS``, or None.
+        added: rows of outputs, or None; not with an activation.
+        added_distance: elements from one of its rows to the next.
+    """
+    (rows, outputs), inputs = out.shape, weight.shape[1]
+    epilogue = ACTIVATIONS.get(activation or "", _EPILOGUE_NONE if bias is None else 0)
+    epilogue |= 0 if bias is None else _EPILOGUE_BIAS
+    beside = out if added is None else added
+    aligned = tuple(_alignment(each.data.ptr) for each in (weight, x, beside, out))
+    index = cupy.cuda.runtime.getDevice()
+    sizes = (outputs, rows, inputs, distance, added_distance)
+    key = (index, out.dtype, sizes, epilogue, aligned)
+    one, zero = ctypes.c_float(1), ctypes.c_float(0)
+    with _lock:
+        plan = _plans.get(key)
+        if plan is None:
+            plan = _plans[key] = _Plan(_handle(index), out.dtype, sizes, epilogue, aligned)
+        if index not in _workspaces:
+            _workspaces[index] = cupy.cuda.Memory(WORKSPACE)  # not the pool's: a recording may be going on
+        if bias is not None:
+            plan.set_bias(bias.data.ptr)
+        _call(
+            "cublasLtMatmul", _handle(index), plan.product, ctypes.byref(one), _pointer(weight), plan.weight,
+            _pointer(x), plan.x, ctypes.byref(zero if added is None else one), _pointer(beside), plan.added,
+            _pointer(out), plan.out, ctypes.byref(plan.found.algorithm), ctypes.c_void_p(_workspaces[index].ptr),
+            ctypes.c_size_t(WORKSPACE), ctypes.c_void_p(cupy.cuda.get_current_stream().ptr),
+        )  # fmt: skip
+
+
+def _alignment(address: int) -> int:
+    """The largest power of two, up to 256, that divides an address."""
+    return min(address & -address, 256) if address else 256
+
+
+def _pointer(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.data.ptr)
+
+
+def _long(value: int) -> ctypes.c_int64:
+    return ctypes.c_int64(value)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    return load_library("cublasLt")
+
+
+@functools.cache
+def _handle(index: int) -> ctypes.c_void_p:
+    return _made("cublasLtCreate")
+
+
+def _made(function: str, *arguments: Any) -> ctypes.c_void_p:
+    """What one of the library's functions creates."""
+    made = ctypes.c_void_p()
+    _call(function, ctypes.byref(made), *arguments)
+    return made
+
+
+def _set_attribute(function: str, of: Any, attribute: int, value: Any) -> None:
+    _call(function, of, attribute, ctypes.byref(value), ctypes.c_size_t(ctypes.sizeof(value)))
+
+
+def _call(function: str, *arguments: Any) -> None:
+    status = getattr(_library(), function)(*arguments)
+    if status:
+        raise DeviceError(f"{function} failed with status {status}")

@@ -1,0 +1,118 @@
+"""The affine map: a kernel of our own for a few rows, cuBLASLt for more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+
+from tallow.backends.cuda import cublaslt
+from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
+from tallow.backends.cuda.kernels import NAMES, function, matrix_of
+from tallow.backends.cuda.matrix import CudaMatrix
+from tallow.errors import ArgumentError
+from tallow.ops.dispatch import kernel
+from tallow.ops.linear import check_linear
+from tallow.tensor import Tensor
+from tallow.weights.weight import Weight
+
+FEW = 8
+"""Rows up to which a product is bound by reading the weight."""
+
+_WARPS = 2048  # that keep a card busy
+
+
+@kernel("linear", "cuda")
+def linear(
+    x: Tensor,
+    weight: Weight | Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    scale: Tensor | None = None,
+    residual: Tensor | None = None,
+) -> Any:
+    """See ``ops.linear``."""
+    matrix = _matrix(weight)
+    dtype = x.storage.dtype
+    if matrix is None or dtype not in NAMES or (residual is not None and residual.storage.dtype != dtype):
+        return NotImplemented
+    check_linear(x.shape, matrix.shape, bias, scale, residual)
+    if activation not in ACTIVATIONS:
+        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    rows, count, distance = matrix_of(x.storage)
+    out = cupy.empty((count, matrix.shape[0]), dtype)
+    if out.size and not matrix.shape[1]:
+        return NotImplemented
+    offset, factor = _vectors(bias, scale)
+    added = None if residual is None else residual.storage
+    if out.size:
+        if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
+            _few(out, rows, distance, matrix, offset, activation, factor, added)
+        elif matrix.dtype == dtype:
+            _many(out, rows, distance, matrix, offset, activation, factor, added)
+        else:
+            return NotImplemented
+    return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
+
+
+def _matrix(weight: Weight | Tensor) -> Any:
+    """The array (out, in) without gaps; None for what no kernel here takes."""
+    if type(weight) is Weight:
+        array = weight.packed.array if isinstance(weight.packed, CudaMatrix) else None
+    else:
+        array = weight.storage
+    if array is None or array.dtype not in NAMES or array.ndim != 2:
+        return None
+    return cupy.ascontiguousarray(array)
+
+
+def _vectors(bias: Tensor | None, scale: Tensor | None) -> tuple[Any, Any]:
+    """Bias and scale as arrays of one type that kernels take."""
+    given = [each.storage for each in (bias, scale) if each is not None]
+    if not given:
+        return None, None
+    shared = given[0].dtype if given[0].dtype in NAMES and given[-1].dtype == given[0].dtype else cupy.float32
+    offset, factor = (None if each is None else cupy.ascontiguousarray(each.storage, shared) for each in (bias, scale))
+    return offset, factor
+
+
+def _even(array: Any, distance: int) -> bool:
+    """Whether all rows begin at multiples of 16 bytes."""
+    return not (array.data.ptr % 16 or distance * array.itemsize % 16)
+
+
+def _few(
+    out: Any, x: Any, distance: int, matrix: Any, bias: Any, activation: str | None, scale: Any, residual: Any
+) -> None:
+    (rows, outputs), inputs = out.shape, matrix.shape[1]
+    at_once = 1 << (rows - 1).bit_length()
+    warps = 1
+    while warps < 8 and outputs * warps < _WARPS and inputs * matrix.itemsize >= 1024 * warps:
+        warps *= 2
+    vector = bias if bias is not None else scale
+    run = function(
+        "matvec", "matvec", X=NAMES[x.dtype], Y=NAMES[matrix.dtype],
+        W="f32" if vector is None else NAMES[vector.dtype], ROWS=at_once, WARPS=warps,
+    )  # fmt: skip
+    added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
+    parts = [0 if each is None else each for each in (bias, scale)]
+    sizes = (rows, outputs, inputs, distance, added_distance, ACTIVATIONS[activation])
+    run((-(-outputs * warps // 8),), (256,), (out, x, matrix, *parts, added, *sizes))
+
+
+def _many(
+    out: Any, x: Any, distance: int, matrix: Any, bias: Any, activation: str | None, scale: Any, residual: Any
+) -> None:
+    plain = activation is None and scale is None
+    fused_bias = bias is not None and bias.dtype == out.dtype
+    added, added_distance = None, 0
+    if plain and residual is not None and (bias is None or fused_bias):
+        added, _, added_distance = matrix_of(residual)
+    fused = activation if activation in cublaslt.ACTIVATIONS and (bias is None or fused_bias) else None
+    cublaslt.multiply(out, x, distance, matrix, bias if fused_bias else None, fused, added, added_distance)
+    left_bias = None if fused_bias else bias
+    left = None if fused is not None else activation
+    left_residual = None if added is not None else residual
+    if left_bias is not None or left is not None or scale is not None or left_residual is not None:
+        finish(out, left_bias, left, scale, left_residual)

@@ -1,0 +1,45 @@
+"""Layer norm and RMS norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+
+from tallow.backends.cuda.kernels import NAMES, function, rows_of
+from tallow.ops.dispatch import kernel
+from tallow.ops.norm import check_norm
+from tallow.tensor import Tensor
+
+
+@kernel("rms_norm", "cuda")
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Any:
+    """See ``ops.rms_norm``."""
+    check_norm("rms_norm", x, weight)
+    return _normalised("rms_norm", x, (weight.storage,), eps)
+
+
+@kernel("layer_norm", "cuda")
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Any:
+    """See ``ops.layer_norm``."""
+    check_norm("layer_norm", x, weight, bias)
+    if weight.storage.dtype != bias.storage.dtype:
+        return NotImplemented
+    return _normalised("layer_norm", x, (weight.storage, bias.storage), eps)
+
+
+def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -> Any:
+    array = x.storage
+    if array.dtype not in NAMES or parameters[0].dtype not in NAMES:
+        return NotImplemented
+    width = array.shape[-1]
+    out = cupy.empty(array.shape, array.dtype)
+    if not out.size:
+        return Tensor(out, x.device)
+    array, rows, inner, outer_stride, inner_stride = rows_of(array)
+    narrow = width <= 256
+    block = (32, 8) if narrow else (min(512, -(-width // 128) * 32), 1)
+    run = function("norm", name, T=NAMES[array.dtype], W=NAMES[parameters[0].dtype])
+    given = [cupy.ascontiguousarray(parameter) for parameter in parameters]
+    run((-(-rows // block[1]),), block, (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps))
+    return Tensor(out, x.device)

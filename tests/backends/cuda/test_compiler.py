@@ -1,0 +1,90 @@
+"""Every kernel is compiled for every architecture, which needs no card."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tallow.backends.cuda import compiler
+from tallow.errors import DeviceError
+
+try:
+    compiler.version()
+except DeviceError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+VARIANTS = [
+    ("norm.cu", {"T": "bf16", "W": "f32"}),
+    ("elementwise.cu", {"T": "f16", "W": "f16"}),
+    ("matvec.cu", {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4}),
+    ("matvec.cu", {"X": "f32", "Y": "f16", "W": "f32", "ROWS": 8, "WARPS": 1}),
+    ("kv_append.cu", {"T": "f32", "C": "f16"}),
+    ("attention_split.cu", {"T": "bf16", "C": "bf16", "D": 128, "Q": 2}),
+    ("attention_split.cu", {"T": "f32", "C": "f32", "D": 64, "Q": 4}),
+    ("attention_flash.cu", {"T": "bf16", "HEAD": 128}),
+    ("attention_flash.cu", {"T": "f16", "HEAD": 24}),
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "tallow" / "kernels"
+
+
+@pytest.mark.parametrize("arch", compiler.ARCHITECTURES)
+@pytest.mark.parametrize(("file", "macros"), VARIANTS, ids=lambda value: value if type(value) is str else "")
+def test_every_kernel_compiles_without_warnings_for_every_architecture(file, macros, arch):
+    options = [f"-D{name}={value}" for name, value in macros.items()]
+    code = compiler.compiled(file, [f"--gpu-architecture=sm_{arch}", "-std=c++17", "-Werror=all-warnings", *options])
+    assert code[:4] == b"\x7fELF"
+
+
+def test_every_source_is_among_those_compiled():
+    from importlib import resources
+
+    files = {entry.name for entry in resources.files("tallow.backends.cuda").iterdir() if entry.name.endswith(".cu")}
+    assert files == {file for file, _ in VARIANTS}
+
+
+def test_code_is_kept_and_found_again(folder, monkeypatch):
+    first = compiler.machine_code("norm.cu", {"T": "f32", "W": "f32"}, "80")
+    monkeypatch.setattr(compiler, "compiled", lambda *_: pytest.fail("compiled again"))
+    assert compiler.machine_code("norm.cu", {"T": "f32", "W": "f32"}, "80") == first
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_other_options_architectures_and_drivers_have_files_of_their_own(folder, monkeypatch):
+    monkeypatch.setattr(compiler, "compiled", lambda file, options: " ".join([file, *options]).encode())
+    for macros, arch in (({"T": "f32"}, "80"), ({"T": "f16"}, "80"), ({"T": "f16"}, "90a")):
+        compiler.machine_code("norm.cu", macros, arch)
+    monkeypatch.setattr(compiler, "driver_version", lambda: (99, 0))
+    compiler.machine_code("norm.cu", {"T": "f16"}, "90a")
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert compiler.machine_code("norm.cu", {"T": "f32", "W": "f32"}, "80")[:4] == b"\x7fELF"
+
+
+def test_what_nvrtc_says_is_told():
+    with pytest.raises(DeviceError, match=r"norm\.cu.*(undefined|undeclared|unknown)"):
+        compiler.compiled("norm.cu", ["--gpu-architecture=sm_80"])  # T is not said
+
+
+def test_processes_that_compile_at_once_leave_one_whole_file(folder):
+    code = (
+        "from tallow.backends.cuda.compiler import machine_code; "
+        "print(len(machine_code('elementwise.cu', {'T': 'f32', 'W': 'f32'}, '80')))"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    sizes = {int(process.communicate()[0]) for process in running}
+    (kept,) = folder.iterdir()
+    assert sizes == {kept.stat().st_size}
+
+
+def test_the_architecture_of_a_card():
+    found = [compiler.architecture(capability) for capability in ((8, 0), (8, 9), (9, 0), (10, 0), (12, 0))]
+    assert found == ["80", "89", "90a", "100a", "120"]

@@ -1,0 +1,181 @@
+"""Each kernel against its reference implementation in float32 on the CPU."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tallow as tl
+from tallow import ops
+from tallow.ops import KVCache
+from tallow.ops.dispatch import OPERATIONS
+from tallow.tensor import Tensor
+from tallow.weights.weight import make_weight
+from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers, on_both
+
+pytestmark = needs_card
+DTYPES = ["float32", "float16", "bfloat16"]
+some = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(autouse=True)
+def poisoned():
+    """Memory that results will be given holds NaN."""
+    import cupy
+
+    cupy.full(16 << 20, np.nan, np.float32)
+
+
+def check(name, run, *arrays, dtype, tolerance=1.0):
+    """The kernel's result is the reference's in float32 of the same, rounded, operands."""
+    cpu, card = zip(*(on_both(array, dtype) for array in arrays), strict=True)
+    expected = run(OPERATIONS[name].reference, *(x.float() for x in cpu))
+    found = run(getattr(ops, name), *card)
+    assert found.dtype.name == dtype
+    assert error(found, expected) <= tolerance * TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(rows=st.integers(1, 40), width=st.integers(1, 1300), seed=st.integers(0, 99))
+@some
+def test_norms(dtype, rows, width, seed):
+    x, weight, bias = numbers(rows, width, seed=seed), numbers(width, seed=seed + 1), numbers(width, seed=seed + 2)
+    check("rms_norm", lambda op, x, w: op(x, w), x, weight, dtype=dtype)
+    if width > 1:
+        check("layer_norm", lambda op, *args: op(*args), x, weight, bias, dtype=dtype, tolerance=2)
+
+
+def test_norms_of_heads_that_do_not_lie_side_by_side():
+    x, weight = numbers(3, 5, 96), numbers(16)
+    check("rms_norm", lambda op, x, w: op(x.narrow(-1, 32, 48).reshape(3, 5, 3, 16), w), x, weight, dtype="bfloat16")
+    check("rms_norm", lambda op, x, w: op(x.permute(1, 0, 2)[:, :, :16], w), x, weight, dtype="float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 9, 33])
+@pytest.mark.parametrize(("out", "inputs"), [(1, 8), (24, 64), (151, 1024), (4096, 80), (64, 4104), (17, 30)])
+def test_linear(dtype, rows, out, inputs):
+    x, w = numbers(rows, inputs) / inputs**0.5, numbers(out, inputs, seed=1)
+    bias, scale, residual = numbers(out, seed=2), numbers(out, seed=3), numbers(rows, out, seed=4)
+    check("linear", lambda op, x, w: op(x, w), x, w, dtype=dtype)
+    for activation in ("gelu", "gelu_tanh", "silu", "relu", None):
+        check(
+            "linear", lambda op, x, w, b, a=activation: op(x, w, b, activation=a), x, w, bias, dtype=dtype, tolerance=2
+        )
+    check("linear", lambda op, x, w, b, r: op(x, w, b, residual=r), x, w, bias, residual, dtype=dtype)
+    check(
+        "linear", lambda op, x, w, b, s, r: op(x, w, b, activation="gelu", scale=s, residual=r),
+        x, w, bias, scale, residual, dtype=dtype,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("storage", DTYPES)
+@pytest.mark.parametrize("rows", [1, 40])
+def test_linear_on_weights_of_any_storage(storage, rows):
+    x, matrix, bias = numbers(2, rows, 64), numbers(48, 64, seed=1), numbers(48, seed=2)
+    cpu, card = (make_weight(matrix, storage, tl.Device(kind)) for kind in ("cpu", "cuda"))
+    expected = ops.linear(Tensor(x), cpu, Tensor(bias))
+    for dtype in ("float32", storage):
+        found = ops.linear(Tensor(x).to("cuda", dtype), card, Tensor(bias).to("cuda"))
+        assert error(found, expected) <= max(TOLERANCE[dtype], 2e-6)
+    assert error(card.dequantize(), cpu.dequantize()) == 0
+    assert error(card.to("cpu").dequantize(), cpu.dequantize()) == 0
+    ids = tl.asarray([[3, 0], [47, 3]])
+    assert error(ops.embedding(ids.to("cuda"), card).float(), ops.embedding(ids, cpu)) == 0
+
+
+def test_linear_of_rows_that_lie_apart_or_upon_each_other():
+    x, w = numbers(4, 30, 64), numbers(16, 32, seed=1)
+    check("linear", lambda op, x, w: op(x.narrow(-1, 16, 32), w), x, w, dtype="bfloat16")
+    check("linear", lambda op, x, w: op(x.permute(1, 0, 2)[:, :, :32], w), x, w, dtype="float16")
+    check("linear", lambda op, x, w: op(x[:1, :1, :32].broadcast_to(4, 5, 32), w), x, w, dtype="float32")
+    check("linear", lambda op, x, w: op(x[:, :, ::2], w), x, w, dtype="float32")
+
+
+def test_numbers_outside_a_table_give_nan():
+    table = make_weight(numbers(5, 8), "float32", tl.Device("cuda"))
+    found = ops.embedding(tl.asarray([4, 5, -1], device="cuda"), table).numpy()
+    assert not np.isnan(found[0]).any()
+    assert np.isnan(found[1:]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (2, 3, 4, 16), (1, 300, 8, 128)])
+def test_rope(dtype, interleaved, shape):
+    b, n, _, d = shape
+    angles = numbers(b, n, d // 2, seed=1)
+    cpu, card = on_both(numbers(*shape), dtype)
+    sides = [
+        op(x, Tensor(np.cos(angles)).to(x.device), Tensor(np.sin(angles)).to(x.device), interleaved=interleaved)
+        for op, x in ((OPERATIONS["rope"].reference, cpu.float()), (ops.rope, card))
+    ]
+    assert error(sides[1], sides[0]) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_swiglu_and_activations_of_views(dtype):
+    x = numbers(7, 2, 60)
+    check("swiglu", lambda op, x: op(x[..., :30], x[..., 30:]), x, dtype=dtype)
+    check("gelu", lambda op, x: op(x[:, 1]), x, dtype=dtype)
+    check("silu", lambda op, x: op(x.permute(2, 0, 1)), x, dtype=dtype)
+
+
+ATTENTION = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    b=st.integers(1, 3), n=st.sampled_from([1, 2, 5, 17, 64, 65, 130]), m=st.sampled_from([1, 3, 63, 64, 200, 515]),
+    heads=st.sampled_from([(1, 1), (4, 2), (6, 1), (3, 3)]), d=st.sampled_from([8, 16, 24, 32, 64, 80, 128, 256]),
+    causal=st.booleans(), masked=st.booleans(), shortened=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+@ATTENTION
+def test_attention(dtype, b, n, m, heads, d, causal, masked, shortened, seed):
+    generator = np.random.default_rng(seed)
+    q, k, v = (numbers(b, size, count, d, seed=seed + i)
+               for i, (size, count) in enumerate([(n, heads[0]), (m, heads[1]), (m, heads[1])]))  # fmt: skip
+    mask = np.where(generator.random((b, 1, n, m)) < 0.3, -np.inf, generator.standard_normal((b, 1, n, m)))
+    lengths = generator.integers(0, m + 1, b)
+
+    def run(op, q, k, v):
+        place = q.device
+        return op(
+            q, k, v, causal=causal, mask=Tensor(mask.astype(np.float32)).to(place) if masked else None,
+            lengths=Tensor(lengths).to(place) if shortened else None,
+        )  # fmt: skip
+
+    check("attention", run, q, k, v, dtype=dtype, tolerance=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_keys_that_do_not_count_may_hold_anything(dtype):
+    q, k, v = numbers(2, 3, 4, 64), numbers(2, 90, 4, 64, seed=1), numbers(2, 90, 4, 64, seed=2)
+    k[0, 50:], v[0, 50:] = np.nan, np.inf
+    lengths = np.array([50, 90])
+    for rows in (q, np.repeat(q, 20, axis=1)):
+        check("attention", lambda op, *x: op(*x, lengths=Tensor(lengths).to(x[0].device)), rows, k, v, dtype=dtype)
+
+
+@pytest.mark.parametrize("stored", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "kv_heads", "d"), [(4, 2, 64), (2, 2, 24), (16, 2, 128)])
+def test_caches(stored, dtype, heads, kv_heads, d):
+    cpu = KVCache(2, kv_heads, d, 300, "float32")
+    card = KVCache(2, kv_heads, d, 300, stored, "cuda")
+    for step, (n, counts) in enumerate([(3, None), (70, [70, 9]), (1, None), (100, [0, 100]), (1, [1, 1])]):
+        q, k, v = (numbers(2, n, count, d, seed=3 * step + i) for i, count in enumerate([heads, kv_heads, kv_heads]))
+        q, k, v = (Tensor(x).to(dtype) for x in (q, k, v))
+        cpu.append(k.to(stored).float(), v.to(stored).float(), counts)
+        card.append(k.to("cuda"), v.to("cuda"), counts)
+        assert card.lengths.tolist() == card.held.tolist() == cpu.lengths.tolist()
+        expected = ops.attention(q.float(), cpu, causal=True)
+        found = ops.attention(q.to("cuda"), card, causal=True)
+        rows = [i for i in range(2) if counts is None or counts[i] == n]
+        assert error(found[rows], expected[rows]) <= 2 * TOLERANCE[dtype]
+    for change in (lambda c: c.truncate([20, 30]), lambda c: c.select([1, 0]), lambda c: c.select([1])):
+        change(cpu), change(card)
+        assert card.lengths.tolist() == card.held.tolist() == cpu.lengths.tolist()
+        for mine, other in zip(card.view()[:2], cpu.view()[:2], strict=True):
+            for row, length in enumerate(cpu.lengths.tolist()):
+                assert error(mine[row, :length].float(), other[row, :length]) <= 1e-7

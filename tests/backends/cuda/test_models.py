@@ -1,0 +1,168 @@
+"""Whole models: on the card they say what they say on the CPU."""
+
+import numpy as np
+import pytest
+
+import tallow as tl
+from tallow.models.clap import Clap, ClapConfig
+from tallow.models.qwen3 import Qwen3, Qwen3Config
+from tallow.models.registry import find_class
+from tallow.models.whisper import Whisper, WhisperConfig
+from tallow.models.whisper.session import DecoderSession
+from tallow.ops import KVCache
+from tallow.runtime.capture import Recording
+from tallow.tensor import Tensor
+from tallow.weights.var_builder import VarBuilder
+from tests.backends.cuda.card import error, needs_card, numbers
+
+pytestmark = needs_card
+QWEN = {
+    "vocab_size": 500, "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 512, "tie_word_embeddings": True,
+}  # fmt: skip
+WHISPER = {
+    "d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 256, "decoder_layers": 2,
+    "decoder_attention_heads": 2, "decoder_ffn_dim": 256, "vocab_size": 1800, "num_mel_bins": 80,
+}  # fmt: skip
+# of a model's result in half precision, relative to float32: what rounding each layer's output makes of it
+NEAR = {"float32": 2e-5, "float16": 1e-2, "bfloat16": 6e-2}
+
+
+def qwen(device, dtype=None):
+    return Qwen3(Qwen3Config.from_dict(QWEN), VarBuilder.random(0, dtype, device))
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize("lengths", [[1], [70], [40, 40, 40], [150, 3]])
+def test_qwen3_reads_the_same(dtype, lengths):
+    generator = np.random.default_rng(0)
+    ids = generator.integers(0, 500, (len(lengths), max(lengths)))
+    counts = None if len(set(lengths)) == 1 else lengths
+    sides = []
+    for model in (qwen("cpu"), qwen("cuda", dtype)):
+        cache = model.new_cache(len(lengths), 200)
+        hidden = model.hidden(Tensor(ids), cache, counts)
+        sides.append(model.logits(hidden[:, -1]))
+    assert sides[1].device is tl.Device("cuda")
+    assert sides[1].dtype.name == dtype
+    assert error(sides[1].float(), sides[0]) <= NEAR[dtype]
+
+
+@pytest.mark.parametrize("prompts", [[[5, 9, 400]], [[5, 9, 400], [1] * 90, [7]]])
+def test_qwen3_writes_the_same(prompts):
+    written = [
+        [answer.ids for answer in qwen(device).generate(prompts, max_tokens=40, temperature=0, ignore_eos=True)]
+        for device in ("cpu", "cuda")
+    ]
+    assert written[0] == written[1]
+
+
+def test_a_session_goes_on_where_it_was():
+    written = []
+    for device in ("cpu", "cuda"):
+        session = qwen(device).session()
+        first = session.generate([3, 1, 4, 1, 5], max_tokens=10, temperature=0, ignore_eos=True).ids
+        second = session.generate([3, 1, 4, 1, 5, *first, 9], max_tokens=10, temperature=0, ignore_eos=True)
+        written.append((first, second.ids))
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_replayed_steps_equal_eager_ones(dtype):
+    model = qwen("cuda", dtype)
+    eager, recorded = model.new_cache(2, 100), model.new_cache(2, 100)
+    prompt = Tensor(np.random.default_rng(1).integers(0, 500, (2, 20)))
+    for cache in (eager, recorded):
+        model.hidden(prompt, cache)
+    ids = Tensor(np.zeros((2, 1), np.int64)).to("cuda")
+    recording = Recording(lambda: model.logits(model.hidden(ids, recorded)), ids.device)
+    for at in range(5):
+        now = np.full((2, 1), at)
+        expected = model.logits(model.hidden(Tensor(now), eager))
+        if at:
+            ids.storage.set(now)
+            assert recording.replay() is recording.result
+        assert error(recording.result.float(), expected.float()) <= 1e-6
+    assert recorded.layers[1].held.tolist() == recorded.lengths.tolist() == eager.lengths.tolist() == [25, 25]
+
+
+def test_what_cannot_be_recorded_is_named_and_leaves_the_card_usable():
+    x = tl.ones((4, 4), device="cuda")
+    with pytest.raises(tl.CaptureError, match="tolist"):
+        Recording(lambda: (x + 1).tolist(), x.device)
+    with pytest.raises(tl.CaptureError, match="matmul"):
+        Recording(lambda: x @ x, x.device)
+
+    def interrupted():
+        x + 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Recording(interrupted, x.device)
+    recording = Recording(lambda: x + 1, x.device)
+    x[...] = 5.0
+    assert recording.replay().tolist() == [[6.0] * 4] * 4
+
+
+def whisper(device, dtype=None):
+    return Whisper(WhisperConfig.from_dict(WHISPER), VarBuilder.random(0, dtype, device))
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+def test_whisper_hears_and_writes_the_same(dtype):
+    mel, steps = numbers(80, 3000), []
+    for model in (whisper("cpu"), whisper("cuda", dtype)):
+        sound = model.encode(mel)
+        assert isinstance(sound[0], KVCache)
+        session = DecoderSession(model.decoder, sound, rows=2)
+        logits = [session.start([3, 5, 8], [0, 2])]
+        session.select([0, 0])
+        logits += [session.step([token, token + 1]).copy() for token in (9, 2, 6)]
+        session.select([1, 0])
+        logits += [session.step([4, 4]).copy()]
+        session.select([1])
+        logits += [session.step([token]).copy() for token in (7, 8)]
+        weights, told = session.align([3, 5, 8, 9], [(0, 1), (1, 0)], 700)
+        steps.append([*logits, weights, told])
+    for found, expected in zip(steps[1], steps[0], strict=True):
+        assert found.dtype == np.float32 or dtype != "float32"
+        assert np.linalg.norm(found - expected) <= NEAR[dtype] * np.linalg.norm(expected)
+
+
+def test_clap_embeds_the_same():
+    from tests.models import tiny_clap
+
+    sides = []
+    for device in ("cpu", "cuda"):
+        model = Clap(ClapConfig.from_dict(tiny_clap.config()), VarBuilder.random(0, device=device))
+        sounds = model.audio_encoder(Tensor(numbers(3, 1, 201, 64)).to(device), [])
+        ids, lengths = Tensor(np.array([[0, 7, 9, 2], [0, 5, 2, 1]])), Tensor(np.array([4, 3]))
+        sides.append((sounds, model.text_encoder(ids.to(device), lengths.to(device))))
+    for found, expected in zip(sides[1], sides[0], strict=True):
+        assert error(found, expected) <= 5e-5
+
+
+@pytest.mark.parametrize("kind", ["vit", "gated", "convnext"])
+@pytest.mark.parametrize("dtype", NEAR)
+def test_dinov3_sees_the_same(kind, dtype):
+    from tests.models import tiny_dino
+
+    model_class = find_class(tiny_dino.CONFIGS[kind]["model_type"])
+    config = model_class.Config.from_dict(tiny_dino.CONFIGS[kind])
+    pixels, sides = Tensor(numbers(3, 3, 32, 32)), []
+    for device, stored in (("cpu", None), ("cuda", dtype)):
+        model = model_class(config, VarBuilder.random(0, stored, device))
+        sides.append(model(pixels.to(device))[0])
+    assert error(sides[1].float(), sides[0]) <= NEAR[dtype]
+
+
+def test_a_model_moves_to_the_card():
+    model = qwen("cpu").to("cuda")
+    cache = model.new_cache(1, 20)
+    assert error(model.hidden(tl.asarray([[1, 2, 3]]), cache), qwen("cpu").hidden(
+        tl.asarray([[1, 2, 3]]), qwen("cpu").new_cache(1, 20))) <= 2e-5  # fmt: skip
+
+
+def test_quantised_weights_are_refused_on_the_card():
+    with pytest.raises(tl.DTypeError, match="quantised weights are for the CPU"):
+        VarBuilder.random(0, device="cuda", quantize="int8")
