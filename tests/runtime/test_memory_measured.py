@@ -8,15 +8,19 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tallow.models.registry import find_class
 from tallow.models.whisper import WhisperConfig
 from tallow.runtime.memory import estimate_checkpoint
 from tallow.weights import hub
 from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.random import RandomSource
 from tallow.weights.safetensors import save_safetensors
-from tests.models import real_weights
+from tallow.weights.var_builder import VarBuilder
+from tests.models import real_weights, tiny_dino
 from tests.recordings import ROOT
+from tests.runtime.published import Recording
 
 CLEAR = "/proc/self/clear_refs"
 pytestmark = pytest.mark.skipif(
@@ -126,3 +130,34 @@ def test_random_weights(options, checkpoint):
     modules = 6_000_000
     measured = grown(WORK, checkpoint, options)
     assert measured == pytest.approx(estimate.total - estimate.fixed + modules, rel=0.15)
+
+
+EMBED = """
+model = tl.load(sys.argv[1], device="cpu", **eval(sys.argv[2]))
+model.embed(sys.argv[3])
+print(resident("VmHWM") - begin)
+"""
+
+
+@pytest.fixture(scope="module", params=["dinov3_vit", "dinov3_convnext"])
+def vision(request, tmp_path_factory):
+    """A vision model of random weights in float32, of a published width."""
+    config = {
+        "dinov3_vit": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+                       "num_hidden_layers": 6, "num_register_tokens": 4},
+        "dinov3_convnext": {"hidden_sizes": [128, 256, 512, 1024], "depths": [3, 3, 9, 3]},
+    }[request.param] | {"model_type": request.param}  # fmt: skip
+    folder = tmp_path_factory.mktemp("vision")
+    source, model_class = Recording(0), find_class(request.param)
+    model_class(model_class.Config.from_dict(config), VarBuilder(source))
+    save_safetensors(source.drawn, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 224, "width": 224}}))
+    Image.fromarray(tiny_dino.photo(600, 800)).save(folder / "photo.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"dtype": "bfloat16"}])
+def test_vision(options, vision):
+    estimate = estimate_checkpoint(open_checkpoint(vision), options.get("dtype"), quantize=options.get("quantize"))
+    assert grown(EMBED, vision, options, vision / "photo.jpg") == pytest.approx(estimate.total, rel=0.15)

@@ -193,8 +193,10 @@ def convnext_sizes(config: Mapping[str, Any]) -> Sizes:
         cache_per_row=0,
         cache_per_token=0,
         context=places,
-        results=9 * places * widths[0],
-        live=6 * places * widths[0],  # inside the first stage's MLP: its input, what lies between, and the stream
+        # Inside an MLP: the stream, two more like it, what lies between (four), and the 8-bit form of the last two
+        # products' inputs (one and a quarter). No stage can use what the one before has left: its sizes are others.
+        results=sum(8 * (places >> 2 * i) * d for i, d in enumerate(widths)),
+        live=7 * places * widths[0],
         fixed=15_000_000,  # Pillow and a picture 9, modules 6
     )
 
