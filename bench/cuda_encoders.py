@@ -47,21 +47,21 @@ def vision(rate):
 def sound(rate):
     from clap import operations
 
-    model = Clap(ClapConfig.from_dict({}), builder("float16"))
+    model = Clap(ClapConfig.from_dict({}), builder())
     for batch in (32, 128):
-        mel = numbers(batch, 1, 1001, 64, dtype="float16")
+        mel = numbers(batch, 1, 1001, 64)
         took = milliseconds(lambda mel=mel: model.audio_projection(model.audio_encoder(mel)))
         share = batch * operations() / took * 1e3 / rate
         verdict = (
-            f"CLAP HTSAT float16, batch {batch}: {batch * 1e3 / took:.0f} clips/s ({share:.0%} of the product's rate)"
+            f"CLAP HTSAT bfloat16, batch {batch}: {batch * 1e3 / took:.0f} clips/s ({share:.0%} of the product's rate)"
         )
         report("cuda_encoders", verdict, {"milliseconds": took, "share": share})
 
 
 def speech(rate):
-    model = Whisper(WhisperConfig.from_dict(TURBO), builder("float16"))
+    model = Whisper(WhisperConfig.from_dict(TURBO), builder())
     for windows in (1, 16):
-        mel = numbers(windows, 128, 3000, dtype="float16")
+        mel = numbers(windows, 128, 3000)
 
         def window(mel=mel, windows=windows):
             heard = model.encoder(mel)
@@ -79,7 +79,7 @@ def speech(rate):
         took, encoder = seconds(window) * 1e3, milliseconds(lambda mel=mel: model.encoder(mel))
         share = encoder_operations(windows, 1500, 1280, 5120, 32) / encoder * 1e3 / rate
         verdict = (
-            f"Whisper large-v3-turbo float16, {windows} windows and 100 tokens each: {took:.0f} ms, {encoder:.1f} of "
+            f"Whisper large-v3-turbo bfloat16, {windows} windows and 100 tokens each: {took:.0f} ms, {encoder:.1f} of "
             f"them the encoder ({share:.0%} of the product's rate)"
         )
         report("cuda_encoders", verdict, {"milliseconds": took, "encoder_ms": encoder, "share": share})

@@ -111,6 +111,11 @@ def cuda_device_count() -> int:
     return count.value
 
 
+def cuda_driver() -> Any:
+    """The driver's library. There must be a card."""
+    return _driver()
+
+
 @functools.cache
 def _driver() -> Any:
     """The driver's library, started; None where there is none, or no card for it."""

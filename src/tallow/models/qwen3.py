@@ -94,7 +94,7 @@ class Attention(Module):
         """x (b, n, dim), residual likewise -> (b, n, dim), the residual added."""
         b, n, _ = x.shape
         q, k, v = (y.reshape(b, n, -1, self.head_dim) for y in self.qkv(x))  # (b, n, heads or kv_heads, head_dim)
-        y = step.attend(self.layer, self.q_norm(q), self.k_norm(k), v, self.window)
+        y = step.attend(self.layer, q, k, v, self.window, norms=(self.q_norm, self.k_norm))
         return self.out(y.reshape(b, n, -1), residual=residual)
 
 

@@ -25,5 +25,8 @@ class GatedMLP(Module):
 
     def __call__(self, x: Tensor, residual: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
         """(…, dim) -> (…, dim), scaled feature by feature, the residual added."""
-        gate, up = self.gate_up(x)
-        return self.down(ops.swiglu(gate, up), scale=scale, residual=residual)
+        if len(self.gate_up.weights) == 1 and self.gate_up.biases[0] is None:
+            y = ops.linear_swiglu(x, self.gate_up.weights[0])
+        else:
+            y = ops.swiglu(*self.gate_up(x))
+        return self.down(y, scale=scale, residual=residual)

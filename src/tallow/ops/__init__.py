@@ -76,7 +76,7 @@ from tallow.ops.functions import (
 )
 from tallow.ops.indexing import getitem, setitem, take, take_along_axis
 from tallow.ops.kv_cache import KVCache, kv_append
-from tallow.ops.linear import linear
+from tallow.ops.linear import linear, linear_swiglu
 from tallow.ops.logic import (
     bitwise_and,
     bitwise_invert,
@@ -124,6 +124,7 @@ from tallow.ops.norm import l2_normalize, layer_norm, rms_norm
 from tallow.ops.positions import next_positions, rotary_angles
 from tallow.ops.products import cross, matmul, outer, tensordot, vecdot
 from tallow.ops.rope import rope
+from tallow.ops.rope_append import rope_append
 from tallow.ops.searching import argmax, argmin, count_nonzero, nonzero, searchsorted, where
 from tallow.ops.softmax import log_softmax, softmax
 from tallow.ops.sorting import argsort, sort, unique_all, unique_counts, unique_inverse, unique_values
@@ -208,6 +209,7 @@ __all__ = [
     "less",
     "less_equal",
     "linear",
+    "linear_swiglu",
     "linspace",
     "log",
     "log10",
@@ -251,6 +253,7 @@ __all__ = [
     "rms_norm",
     "roll",
     "rope",
+    "rope_append",
     "rotary_angles",
     "round",
     "searchsorted",

@@ -10,7 +10,7 @@ from tallow.ops.creation import arange
 from tallow.ops.dispatch import operation
 from tallow.ops.indexing import take
 from tallow.ops.kv_cache import KVCache
-from tallow.ops.manipulation import repeat
+from tallow.ops.manipulation import repeat, tile
 from tallow.ops.precision import rounded, widened
 from tallow.ops.searching import where
 from tallow.tensor import Tensor
@@ -40,7 +40,8 @@ def attention(
         scale: factor of the scores; None for ``d ** -0.5``.
         causal: whether the last query is the last key's, the one before it the key's before, and so on, and each sees
             itself and the keys before it. "Last" is each row's own: the last of its ``lengths``.
-        mask: added to the scores; broadcast to (b, heads, n, m).
+        mask: added to the scores; broadcast to (b, heads, n, m). If its first axis has r numbers, a divisor of b, they
+            are repeated: row i has those of i % r.
         lengths: (b,) integers: how many keys of each row count, the first ones; None for all. Not with a KVCache.
 
     Returns:
@@ -90,7 +91,10 @@ def attention_weights(
         queries, keys = take(queries, chosen, axis=2), take(keys, chosen, axis=2)
     scores = (queries * (d**-0.5 if scale is None else scale)).permute(0, 2, 1, 3) @ keys.permute(0, 2, 3, 1)
     if mask is not None:
-        scores = scores + widened(mask)
+        added = widened(mask)
+        if mask.ndim == 4 and 1 < mask.shape[0] < q.shape[0]:
+            added = tile(added, (q.shape[0] // mask.shape[0], 1, 1, 1))
+        scores = scores + added
     if m == 0:
         return scores
     allowed = lengths.reshape(-1, 1, 1, 1) if lengths is not None else asarray(m, device=q.device)
@@ -128,7 +132,9 @@ def check_attention(
     if mask is not None:
         scores = (shape[0], shape[2] if heads is None else heads, shape[1], k[1])
         given = mask.shape
+        repeats = len(given) == 4 and given[0] > 0 and shape[0] % given[0] == 0
         if len(given) > 4 or any(
-            size not in (1, whole) for size, whole in zip(given[::-1], scores[::-1], strict=False)
+            size not in (1, whole)
+            for size, whole in zip(given[::-1], scores[:0:-1] if repeats else scores[::-1], strict=False)
         ):
             raise ShapeError(f"attention: the mask {given} cannot be broadcast to the scores {scores}")

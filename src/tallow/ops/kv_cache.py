@@ -96,6 +96,12 @@ class KVCache:
         Raises:
             ShapeError: if the shapes do not fit the cache, or a row would exceed the capacity.
         """
+        kv_append(k, v, self, self.check_append(k, v, counts))
+
+    def check_append(
+        self, k: Tensor, v: Tensor, counts: Sequence[int] | Tensor | None = None
+    ) -> np.ndarray[Any, Any] | None:
+        """Raise ShapeError unless ``append`` can be done. Returns the counts as an array (batch,) int64, or None."""
         expected = (self.batch, k.shape[1] if len(k.shape) == 4 else -1, self.kv_heads, self.head_dim)
         if k.shape != expected or v.shape != expected:
             wanted = f"({self.batch}, n, {self.kv_heads}, {self.head_dim})"
@@ -106,7 +112,7 @@ class KVCache:
             raise ShapeError(
                 f"KVCache.append: a row would hold {grown.max()} positions; this cache was made for {self.capacity}"
             )
-        kv_append(k, v, self, added)
+        return added
 
     def view(self) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values in the plain layout: (batch, m, kv_heads, head_dim) each, m the longest row, and the lengths.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tallow.errors import ShapeError
-from tallow.ops.activation import activate
+from tallow.ops.activation import activate, swiglu
 from tallow.ops.dispatch import operation
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
@@ -52,6 +52,27 @@ def linear(
     if residual is not None:
         y = y + widened(residual)
     return rounded(y, x)
+
+
+@operation
+def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Tensor:
+    """``silu(x @ gate.T) · (x @ up.T)``, the first half of a gated MLP.
+
+    Args:
+        x: (…, in), floating point.
+        weight: (2 · out, in): the rows of ``gate``, then those of ``up``.
+
+    Returns:
+        (…, out), the dtype of x.
+
+    Raises:
+        ShapeError: if the shapes do not fit.
+
+    Source: Shazeer 2020, "GLU variants improve transformer".
+    """
+    y = linear(x, weight)
+    out = y.shape[-1] // 2
+    return swiglu(y.narrow(-1, 0, out), y.narrow(-1, out, out))
 
 
 def check_linear(

@@ -87,12 +87,13 @@ def generate(
     with span("prefill", tokens=sum(len(r.prompt) - r.reused for r in active)), use(model):
         prompts = [request.prompt[request.reused :] for request in active]
         last = read_padded(model, prompts, cache, chunk, lambda: _cancelled(active))
-        rows: list[Sequence[Array]] = [[scores] for scores in model.logits(last).float().numpy()]
+        rows: list[Sequence[Array | int]] = [[scores] for scores in model.logits(last).float().numpy()]
     middle = time.perf_counter()
     if not rows:  # cancelled
         return
     guesses: list[list[int]] = [[] for _ in active]
     step = DecodeStep(model, cache)
+    on_card = cache.layers[0].device.kind != "cpu"  # the CPU chooses in no time
     while True:
         lasts = []
         for request, scores, guess in zip(active, rows, guesses, strict=True):
@@ -108,7 +109,7 @@ def generate(
             return
         guesses = [request.guess() for request in active]
         with span("decode", rows=len(active)), use(model):
-            rows = step([id for id, _ in lasts], guesses)
+            rows = step([id for id, _ in lasts], guesses, on_card and all(request.likeliest for request in active))
 
 
 def read_padded(
@@ -151,7 +152,7 @@ def _read(model: LanguageModel, rows: Sequence[Sequence[int]], width: int, cache
     return model.hidden(Tensor(padded), cache, None if min(counts) == width else counts)
 
 
-def _take(request: Request, scores: Sequence[Array], guess: Sequence[int]) -> tuple[int, str, int]:
+def _take(request: Request, scores: Sequence[Array | int], guess: Sequence[int]) -> tuple[int, str, int]:
     """Add tokens as long as guesses come true.
 
     Returns:

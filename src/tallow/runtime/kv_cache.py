@@ -10,6 +10,7 @@ import numpy as np
 from tallow import ops
 from tallow.device import Device
 from tallow.dtypes import DType
+from tallow.nn.norm import RMSNorm
 from tallow.nn.rope import RotaryEmbedding
 from tallow.ops import KVCache
 from tallow.tensor import Tensor
@@ -104,7 +105,15 @@ class Step:
         self.cos, self.sin = rope.angles(self.positions)
         self._masks: dict[int, Tensor | None] = {}
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None = None,
+        norms: tuple[RMSNorm, RMSNorm] | None = None,
+    ) -> Tensor:
         """Causal attention of the new positions to themselves and to all that came before.
 
         Args:
@@ -113,13 +122,19 @@ class Step:
             k: keys (batch, n, kv_heads, head_dim), not yet rotated.
             v: values likewise.
             window: how many positions, itself included, each one sees; None for all.
+            norms: of the heads of queries and of keys, before they are rotated; None for none.
 
         Returns:
             (batch, n, heads, head_dim).
         """
         held = self.cache.layers[layer]
-        held.append(self.rope.rotate(k, self.cos, self.sin), v, self.counts)
-        return ops.attention(self.rope.rotate(q, self.cos, self.sin), held, causal=True, mask=self._mask(window))
+        q_norm, k_norm = (None, None) if norms is None else (norm.weight for norm in norms)
+        eps = 0.0 if norms is None else norms[0].eps
+        q = ops.rope_append(
+            q, k, v, held, self.cos, self.sin, q_norm=q_norm, k_norm=k_norm, eps=eps,
+            interleaved=self.rope.interleaved, counts=self.counts,
+        )  # fmt: skip
+        return ops.attention(q, held, causal=True, mask=self._mask(window))
 
     def _mask(self, window: int | None) -> Tensor | None:
         """(batch, 1, n, longest): −inf for keys that have left the window; None while none has."""

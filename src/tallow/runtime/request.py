@@ -89,23 +89,32 @@ class Request:
         if self.most <= 0:
             self.finish_reason = "length"
 
+    @property
+    def likeliest(self) -> bool:
+        """Whether the id of the likeliest token is all that it asks of the model."""
+        options = self.options
+        return options.sampling.likeliest and not (options.lookup or options.grammar) and options.logprobs is None
+
     def guess(self) -> list[int]:
         """Tokens that may come after the last one, to be checked by the model together with it."""
         if self._lookup is None:
             return []
         return self._lookup.guess(min(self.options.lookup, self.most - len(self.ids) - 1))
 
-    def add(self, logits: Array) -> tuple[int, str]:
+    def add(self, logits: Array | int) -> tuple[int, str]:
         """Choose the next token.
 
         Args:
-            logits: (vocab,) float32, what the model says after the last token.
+            logits: (vocab,) float32, what the model says after the last token; or the likeliest token's id, if that is
+                all that is asked for.
 
         Returns:
             The token, and the text that it adds. ``finish_reason`` is set if the answer ends with it.
         """
-        allowed = logits if self._matcher is None else self._matcher.allowed(logits)
-        id = self._sampler.choose(allowed)
+        if isinstance(logits, int):
+            id = logits
+        else:
+            id = self._sampler.choose(logits if self._matcher is None else self._matcher.allowed(logits))
         if id in self._ends:
             self.finish_reason = "stop"
             return id, ""
@@ -117,14 +126,14 @@ class Request:
             self.finish_reason = "length"
         return id, piece
 
-    def _note(self, id: int, logits: Array) -> None:
+    def _note(self, id: int, logits: Array | int) -> None:
         self.ids.append(id)
         self._sampler.accept(id)
         if self._matcher is not None:
             self._matcher.accept(id)
         if self._lookup is not None:
             self._lookup.add(id)
-        if self.options.logprobs is not None:
+        if self.options.logprobs is not None and not isinstance(logits, int):
             scores = log_probabilities(logits)
             likeliest = np.argsort(-scores, kind="stable")[: self.options.logprobs]
             top = tuple((int(other), float(scores[other])) for other in likeliest)

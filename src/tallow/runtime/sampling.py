@@ -45,6 +45,12 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
 
+    @property
+    def likeliest(self) -> bool:
+        """Whether the token with the highest logit comes next, whatever came before."""
+        changed = self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty or self.logit_bias
+        return self.temperature == 0 and not changed
+
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0, math.inf)
         _check("top_p", self.top_p, 0, 1, open_below=True)

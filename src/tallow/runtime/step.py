@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tallow import ops
 from tallow.device import CPU
 from tallow.errors import CaptureError
 from tallow.ops import KVCache
@@ -78,18 +79,26 @@ class DecodeStep:
         self._model = model
         self._cache = cache
         self._single = RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)), cache.layers)
+        self._likeliest = RecordedStep(
+            lambda ids: ops.argmax(model.logits(model.hidden(ids, cache)), axis=-1), cache.layers
+        )
 
-    def __call__(self, ids: Sequence[int], guesses: Sequence[Sequence[int]]) -> list[Sequence[Array]]:
+    def __call__(
+        self, ids: Sequence[int], guesses: Sequence[Sequence[int]], likeliest: bool = False
+    ) -> list[Sequence[Array | int]]:
         """Read each row's last token with the guesses behind it.
 
         Args:
             ids: a token of each row.
             guesses: for each row what may follow it.
+            likeliest: whether the likeliest token's id will do, instead of all logits. There are no guesses then.
 
         Returns:
-            For each row the logits after each of its tokens, (1 + guesses, vocab) float32. They are overwritten by the
-            next step.
+            For each row the logits after each of its tokens, (1 + guesses, vocab) float32, or the likeliest token after
+            its last. Logits are overwritten by the next step.
         """
+        if likeliest:
+            return self._likeliest(ids).tolist()  # type: ignore[no-any-return]  # (rows, 1)
         rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
         width = max(map(len, rows))
         logits = self._single(ids) if width == 1 else self._read(rows, width)

@@ -13,16 +13,26 @@ try:
 except DeviceError as error:
     pytest.skip(str(error), allow_module_level=True)
 
+NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
+MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "G": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "NORM": 0}
 VARIANTS = [
-    ("norm.cu", {"T": "bf16", "W": "f32"}),
-    ("elementwise.cu", {"T": "f16", "W": "f16"}),
-    ("matvec.cu", {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4}),
-    ("matvec.cu", {"X": "f32", "Y": "f16", "W": "f32", "ROWS": 8, "WARPS": 1}),
+    ("norm.cu", NORM),
+    ("norm.cu", NORM | {"T": "f16", "ROW": 4, "VECTOR": 1, "COUNT": 1}),
+    ("elementwise.cu", {"T": "f16", "W": "f16", "VECTOR": 8}),
+    ("elementwise.cu", {"T": "f32", "W": "bf16", "VECTOR": 1}),
+    ("matvec.cu", MATVEC),
+    ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1, "NORM": 1}),
+    ("matvec.cu", MATVEC | {"X": "f32", "Y": "f16", "W": "f32", "G": "f32", "ROWS": 8}),
     ("kv_append.cu", {"T": "f32", "C": "f16"}),
+    ("rotary.cu", {"T": "bf16", "C": "bf16", "D": 128, "G": "bf16"}),
+    ("rotary.cu", {"T": "f32", "C": "f16", "D": 64, "G": "f32"}),
+    ("argmax.cu", {"T": "bf16"}),
+    ("positions.cu", {}),
     ("attention_split.cu", {"T": "bf16", "C": "bf16", "D": 128, "Q": 2}),
     ("attention_split.cu", {"T": "f32", "C": "f32", "D": 64, "Q": 4}),
-    ("attention_flash.cu", {"T": "bf16", "HEAD": 128}),
-    ("attention_flash.cu", {"T": "f16", "HEAD": 24}),
+    ("attention_flash.cu", {"T": "bf16", "HEAD": 128, "TILES": 1, "MASKED": 0}),
+    ("attention_flash.cu", {"T": "bf16", "HEAD": 64, "TILES": 2, "MASKED": 0}),
+    ("attention_flash.cu", {"T": "f16", "HEAD": 24, "TILES": 1, "MASKED": 1}),
 ]
 
 
@@ -48,9 +58,9 @@ def test_every_source_is_among_those_compiled():
 
 
 def test_code_is_kept_and_found_again(folder, monkeypatch):
-    first = compiler.machine_code("norm.cu", {"T": "f32", "W": "f32"}, "80")
+    first = compiler.machine_code("norm.cu", NORM, "80")
     monkeypatch.setattr(compiler, "compiled", lambda *_: pytest.fail("compiled again"))
-    assert compiler.machine_code("norm.cu", {"T": "f32", "W": "f32"}, "80") == first
+    assert compiler.machine_code("norm.cu", NORM, "80") == first
     assert len(list(folder.iterdir())) == 1
 
 
@@ -66,7 +76,7 @@ def test_other_options_architectures_and_drivers_have_files_of_their_own(folder,
 def test_a_folder_that_cannot_be_written_costs_nothing_but_time(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert compiler.machine_code("norm.cu", {"T": "f32", "W": "f32"}, "80")[:4] == b"\x7fELF"
+    assert compiler.machine_code("norm.cu", NORM, "80")[:4] == b"\x7fELF"
 
 
 def test_what_nvrtc_says_is_told():
@@ -77,7 +87,7 @@ def test_what_nvrtc_says_is_told():
 def test_processes_that_compile_at_once_leave_one_whole_file(folder):
     code = (
         "from tallow.backends.cuda.compiler import machine_code; "
-        "print(len(machine_code('elementwise.cu', {'T': 'f32', 'W': 'f32'}, '80')))"
+        "print(len(machine_code('elementwise.cu', {'T': 'f32', 'W': 'f32', 'VECTOR': 4}, '80')))"
     )
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     sizes = {int(process.communicate()[0]) for process in running}

@@ -9,6 +9,7 @@ import tallow as tl
 from tallow import ops
 from tallow.ops import KVCache
 from tallow.ops.dispatch import OPERATIONS
+from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.weight import make_weight
 from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers, on_both
@@ -45,6 +46,14 @@ def test_norms(dtype, rows, width, seed):
         check("layer_norm", lambda op, *args: op(*args), x, weight, bias, dtype=dtype, tolerance=2)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [8, 128, 256, 1024, 4096, 5120, 12288])
+def test_norms_of_usual_widths(dtype, width):
+    x, weight, bias = numbers(37, width), numbers(width, seed=1), numbers(width, seed=2)
+    check("rms_norm", lambda op, x, w: op(x, w), x, weight, dtype=dtype)
+    check("layer_norm", lambda op, *args: op(*args), x, weight, bias, dtype=dtype, tolerance=2)
+
+
 def test_norms_of_heads_that_do_not_lie_side_by_side():
     x, weight = numbers(3, 5, 96), numbers(16)
     check("rms_norm", lambda op, x, w: op(x.narrow(-1, 32, 48).reshape(3, 5, 3, 16), w), x, weight, dtype="bfloat16")
@@ -67,6 +76,36 @@ def test_linear(dtype, rows, out, inputs):
         "linear", lambda op, x, w, b, s, r: op(x, w, b, activation="gelu", scale=s, residual=r),
         x, w, bias, scale, residual, dtype=dtype,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9])
+@pytest.mark.parametrize(("out", "inputs"), [(1, 8), (24, 64), (3072, 1024), (100, 4104), (17, 30)])
+def test_linear_swiglu(dtype, rows, out, inputs):
+    x, w = numbers(rows, inputs) / inputs**0.5, numbers(2 * out, inputs, seed=1)
+    check("linear_swiglu", lambda op, x, w: op(x, w), x, w, dtype=dtype, tolerance=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3, 8, 12])
+def test_a_norm_in_a_recording_is_done_by_the_product_that_reads_it(dtype, rows):
+    x, gain, w = numbers(rows, 1024), numbers(1024, seed=1), numbers(256, 1024, seed=2) / 32
+    cpu, card = zip(*(on_both(array, dtype) for array in (x, gain, w)), strict=True)
+
+    def run(x, gain, w):
+        y = ops.rms_norm(x, gain)
+        both = ops.linear(y, w), ops.linear_swiglu(y, w)
+        z = ops.rms_norm(both[0], gain[:256])  # read by nothing that takes norms over
+        return (y, *both, z + 1.0)
+
+    expected = run(*(part.float() for part in cpu))
+    recording = Recording(lambda: run(*card), card[0].device)
+    for _ in range(2):
+        for found, wanted in zip(recording.result, expected, strict=True):
+            assert error(found.float(), wanted) <= 3 * TOLERANCE[dtype]
+        for result in recording.result:
+            result.storage.fill(np.nan)
+        recording.replay()
 
 
 @pytest.mark.parametrize("storage", DTYPES)
@@ -113,6 +152,77 @@ def test_rope(dtype, interleaved, shape):
     assert error(sides[1], sides[0]) <= TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("stored", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize(("heads", "kv_heads", "d"), [(4, 2, 64), (16, 8, 128), (3, 1, 32), (2, 2, 48)])
+def test_rope_append(stored, dtype, normed, heads, kv_heads, d):
+    caches = KVCache(2, kv_heads, d, 50, "float32"), KVCache(2, kv_heads, d, 50, stored, "cuda")
+    for step, (n, counts) in enumerate([(7, None), (1, None), (20, [20, 3]), (1, [0, 1])]):
+        arrays = [numbers(2, n, count, d, seed=3 * step + i) for i, count in enumerate([heads, kv_heads, kv_heads])]
+        angles, gains = numbers(2 if step else 1, n, d // 2, seed=9), [numbers(d, seed=7), numbers(d, seed=8)]
+        results = []
+        for cache in caches:
+            device, kind = cache.device, dtype if cache is caches[1] else "float32"
+            q, k, v = (Tensor(x).to(dtype).to(kind).to(device) for x in arrays)
+            cos, sin = Tensor(np.cos(angles)).to(device), Tensor(np.sin(angles)).to(device)
+            norms = [Tensor(gain).to(dtype).to(kind).to(device) if normed else None for gain in gains]
+            results.append(ops.rope_append(q, k, v, cache, cos, sin, q_norm=norms[0], k_norm=norms[1], counts=counts,
+                                           interleaved=step == 2))  # fmt: skip
+        assert error(results[1].float(), results[0]) <= 2 * TOLERANCE[dtype]
+        lengths = caches[0].lengths.tolist()
+        assert caches[1].lengths.tolist() == caches[1].held.tolist() == lengths
+        for mine, other in zip(caches[1].view()[:2], caches[0].view()[:2], strict=True):
+            for row, length in enumerate(lengths):
+                bound = 2 * max(TOLERANCE[dtype], TOLERANCE[stored])
+                assert error(mine[row, :length].float(), other[row, :length]) <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 151936), (2, 5, 300), (70,)])
+def test_argmax(dtype, shape):
+    array = numbers(*shape)
+    for poison in (None, np.inf, np.nan):
+        if poison is not None:
+            array.reshape(-1)[array.size // 2 :: 7] = poison
+        cpu, card = on_both(array, dtype)
+        found, expected = ops.argmax(card, axis=-1), ops.argmax(cpu, axis=-1)
+        assert found.tolist() == expected.tolist()
+        assert ops.argmax(card, axis=-1, keepdims=True).shape == (*shape[:-1], 1)
+    assert ops.argmax(tl.asarray([-0.0, 0.0, -1.0], device="cuda"), axis=-1).item() == 0
+
+
+def test_positions():
+    lengths, counts = tl.asarray([0, 5, 30]), tl.asarray([3, 0, 2])
+    frequencies = Tensor(numbers(24))
+    for n, added in ((1, None), (4, None), (4, counts)):
+        sides = []
+        for device in ("cpu", "cuda"):
+            at = ops.next_positions(lengths.to(device), n, None if added is None else added.to(device))
+            sides.append((at, *ops.rotary_angles(at * 1000, frequencies.to(device), 1.25)))
+        assert sides[0][0].tolist() == sides[1][0].tolist()
+        for found, expected in zip(sides[1][1:], sides[0][1:], strict=True):
+            assert error(found, expected) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    b=st.integers(1, 3), channels=st.integers(1, 6), out=st.integers(1, 9), size=st.tuples(st.integers(5, 20),
+    st.integers(5, 20)), kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), stride=st.integers(1, 4),
+    padding=st.integers(0, 3), dilation=st.integers(1, 1), biased=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+@some
+def test_convolutions(dtype, b, channels, out, size, kernel, stride, padding, dilation, biased, seed):
+    x, w = numbers(b, channels, *size, seed=seed), numbers(out, channels, *kernel, seed=seed + 1)
+    bias = numbers(out, seed=seed + 2)
+
+    def run(op, x, w, bias):
+        return op(x, w, bias if biased else None, stride=stride, padding=padding, dilation=dilation, activation="relu")
+
+    check("conv2d", run, x, w, bias, dtype=dtype, tolerance=2)
+    check("conv1d", run, x[:, :, 0], w[:, :, 0], bias, dtype=dtype, tolerance=2)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_swiglu_and_activations_of_views(dtype):
     x = numbers(7, 2, 60)
@@ -146,6 +256,14 @@ def test_attention(dtype, b, n, m, heads, d, causal, masked, shortened, seed):
         )  # fmt: skip
 
     check("attention", run, q, k, v, dtype=dtype, tolerance=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [3, 64, 100])
+def test_masks_of_fewer_rows_are_repeated(dtype, n):
+    q, k, v = (numbers(6, n, 4, 24, seed=i) for i in range(3))
+    mask = numbers(2, 4, n, n)
+    check("attention", lambda op, *x: op(*x, mask=Tensor(mask).to(x[0].device)), q, k, v, dtype=dtype, tolerance=2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -82,7 +82,7 @@ def test_replayed_steps_equal_eager_ones(dtype):
         if at:
             ids.storage.set(now)
             assert recording.replay() is recording.result
-        assert error(recording.result.float(), expected.float()) <= 1e-6
+        assert error(recording.result.float(), expected.float()) <= (1e-6 if dtype == "float32" else 2e-2)
     assert recorded.layers[1].held.tolist() == recorded.lengths.tolist() == eager.lengths.tolist() == [25, 25]
 
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from tallow import _cpu
 from tallow.backends.cpu.memory import contiguous, empty
+from tallow.ops.attention import attention as attend
 from tallow.ops.attention import check_attention, check_values
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
+from tallow.ops.manipulation import concat
 from tallow.tensor import Tensor
 
 _WIDEST_HEAD = 256
@@ -52,6 +54,8 @@ def attention(
     b, n, heads, d = shape = q.storage.shape
     if d > _WIDEST_HEAD:
         return NotImplemented
+    if mask is not None and mask.ndim == 4 and 1 < mask.shape[0] < b and not isinstance(k, KVCache) and lengths is None:
+        return _repeated(q, k, v, scale, causal, mask)
     factor = d**-0.5 if scale is None else scale
     out = empty(shape)
     if isinstance(k, KVCache):
@@ -63,6 +67,13 @@ def attention(
         held = _row_numbers(lengths)
         _cpu.attention(out, _sequence(q), _sequence(k), _sequence(v), factor, causal, added, held)
     return Tensor(out)
+
+
+def _repeated(q: Tensor, k: Tensor, v: Any, scale: float | None, causal: bool, mask: Tensor) -> Tensor:
+    """Attention where a mask of fewer rows is repeated: as many rows at a time."""
+    count = mask.shape[0]
+    parts = ([part.narrow(0, begin, count) for part in (q, k, v)] for begin in range(0, q.shape[0], count))
+    return concat([attend(*part, scale=scale, causal=causal, mask=mask) for part in parts])
 
 
 def _mask(mask: Tensor | None, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | None:

@@ -16,7 +16,7 @@ from tallow.tensor import Tensor
 
 _MOST_QUERIES = 4  # of a block of the split kernel: more do not fit its registers
 _SPLIT_UP_TO = 32  # queries that share a head's keys; beyond, the tensor cores pay
-_KEYS_OF_A_SPLIT = 64
+_KEYS_OF_A_SPLIT = 32
 _MOST_SPLITS = 32
 _BUSY = 264  # blocks: two for each multiprocessor of a large card
 
@@ -53,7 +53,9 @@ def attention(
         out.fill(0)
         return Tensor(out, q.device)
     if mask is not None:
-        mask_array = cupy.broadcast_to(mask.storage.astype(cupy.float32, copy=False), (b, heads, n, longest))
+        repeats = mask.ndim == 4 and 1 < mask.shape[0] < b
+        shape = (mask.shape[0] if repeats else b, heads, n, longest)
+        mask_array = cupy.broadcast_to(mask.storage.astype(cupy.float32, copy=False), shape)
     rest = {"lengths": held, "mask": None if mask is None else mask_array, "m": longest}
     rest |= {"scale": d**-0.5 if scale is None else float(scale), "causal": causal}
     queries, kv_heads = q.storage, keys.shape[1]
@@ -94,7 +96,7 @@ def _split(
     run = function("attention_split", "attention_split", T=NAMES[q.dtype], C=NAMES[keys.dtype], D=d, Q=at_once)
     arguments = (
         out, q, keys, values, _or_null(lengths), _or_null(mask), scratch, tickets(), n, heads, kv_heads, m,
-        *strides(q)[:3], *_placed(keys), *_placed(values), *_mask_strides(mask), scale, int(causal),
+        *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
     )  # fmt: skip
     run((splits, rows, b), (128,), arguments)
 
@@ -105,12 +107,21 @@ def _flash(
     b, n, heads, d = q.shape
     width = -(-d // 16) * 16
     shared = 4 * (32 if width > 128 else 64) * (width + 8) * 2
-    run = function("attention_flash", "attention_flash", shared, T=NAMES[q.dtype], HEAD=d)
+    tiles = 2 if width <= 64 and n > 64 else 1
+    run = function(
+        "attention_flash",
+        "attention_flash",
+        shared,
+        T=NAMES[q.dtype],
+        HEAD=d,
+        TILES=tiles,
+        MASKED=int(mask is not None),
+    )
     arguments = (
         out, q, keys, values, _or_null(lengths), _or_null(mask), n, heads, keys.shape[1], m,
-        *strides(q)[:3], *_placed(keys), *_placed(values), *_mask_strides(mask), scale, int(causal),
+        *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
     )  # fmt: skip
-    run((-(-n // 64), heads, b), (128,), arguments, shared)
+    run((-(-n // (64 * tiles)), heads, b), (128,), arguments, shared)
 
 
 def _placed(keys: Any) -> list[int]:
@@ -118,8 +129,9 @@ def _placed(keys: Any) -> list[int]:
     return strides(keys)[:3]
 
 
-def _mask_strides(mask: Any) -> list[int]:
-    return [0, 0, 0, 0] if mask is None else strides(mask)
+def _masked(mask: Any) -> list[int]:
+    """Its strides and how many rows it has, which are repeated for more."""
+    return [0, 0, 0, 0, 1] if mask is None else [*strides(mask), mask.shape[0]]
 
 
 def _or_null(array: Any) -> Any:
@@ -133,7 +145,7 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
         return NotImplemented
     new_keys, new_values = adjacent(k.storage), adjacent(v.storage)
     b, n, heads, d = new_keys.shape
-    held, width = cache.lengths.storage, cache.values.shape[3]
+    width = cache.values.shape[3]
     added = 0 if counts is None else cupy.asarray(counts)
     if new_keys.size:
         run = function("kv_append", "kv_append", T=NAMES[new_keys.dtype], C=NAMES[cache.dtype.numpy])
@@ -143,10 +155,5 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
             *strides(new_keys)[:3], *strides(new_values)[:3],
         )  # fmt: skip
         run((b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
-        more = n if counts is None else counts
-
-        def grow() -> None:
-            held[...] += more
-
-        graph.on_the_host(grow)
+        graph.grow(cache, n if counts is None else counts)
     return None

@@ -1,14 +1,15 @@
 // Attention of many queries on the tensor cores, without ever writing the scores down (Dao 2023, "FlashAttention-2").
-// A block has 64 queries of one head, 16 a warp, and walks over the keys in tiles of KEYS, the next of which is on its
-// way from memory while this one is worked on. T: bf16 or f16, of everything. HEAD: features of a head, a multiple of 8.
-// Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute capability 8.0 and up.
+// A block has 64 TILES queries of one head, 16 TILES a warp, and walks over the keys in tiles of KEYS, the next of which is
+// on its way from memory while this one is worked on. T: bf16 or f16, of everything. HEAD: features of a head, a multiple
+// of 8. MASKED: whether there is a mask. Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute
+// capability 8.0 and up.
 #include "common.cuh"
 
 namespace {
 
 constexpr int D = (HEAD + 15) / 16 * 16;  // with zeros up to whole steps of the product
-constexpr int KEYS = D > 128 ? 32 : 64;
-constexpr int QUERIES = 64;
+constexpr int KEYS = D > 128 ? 32 : 64;  // the four tiles of keys and values hold the queries first
+constexpr int QUERIES = 64 * TILES;
 constexpr int THREADS = 128;
 constexpr int PITCH = D + 8;  // numbers from one row to the next in shared memory: eight rows meet in no bank
 constexpr float LOG2E = 1.4426950408889634f;
@@ -61,6 +62,11 @@ template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, 
     }
 }
 
+DEVICE float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 DEVICE float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
     return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
@@ -76,16 +82,18 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     attention_flash(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const float* mask, i64 n,
                     i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b,
                     i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, i64 mask_b,
-                    i64 mask_h, i64 mask_n, i64 mask_m, double scale, i64 causal) {
+                    i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
     extern __shared__ __align__(16) u16 shared[];
     u16* const key_tiles = shared;                          // two tiles (KEYS, PITCH)
     u16* const value_tiles = shared + 2 * KEYS * PITCH;     // likewise; the queries pass through here first
     const i64 row = blockIdx.z, head = blockIdx.y, kv_head = head / (heads / kv_heads);
-    const i64 first = static_cast<i64>(blockIdx.x) * QUERIES;
+    const i64 first = static_cast<i64>(gridDim.x - 1 - blockIdx.x) * QUERIES;  // those that see most begin first
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const i64 length = lengths ? min(lengths[row], m) : m;
-    const i64 last_query = min(first + QUERIES, n) - 1;
-    const i64 end = max(causal ? min(length, length - (n - 1 - last_query)) : length, 0ll);  // keys that any query sees
+    const auto seen_by = [&](i64 query) {
+        return static_cast<int>(causal ? min(length, length - (n - 1 - query)) : length);
+    };
+    const int end = max(seen_by(min(first + QUERIES, n) - 1), 0), all_see = seen_by(first);  // keys that any, all see
     const T* key_rows = keys + row * k_stride_b + kv_head * k_stride_h;
     const T* value_rows = values + row * v_stride_b + kv_head * v_stride_h;
 
@@ -93,28 +101,32 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     copies_end();
     wait_for_copies<0>();
     __syncthreads();
-    u32 query[D / 16][4];
+    u32 query[TILES][D / 16][4];
 #pragma unroll
-    for (int i = 0; i < D / 16; ++i)
-        load_matrices(query[i], shared + (warp * 16 + lane % 16) * PITCH + i * 16 + lane / 16 * 8);
+    for (int t = 0; t < TILES; ++t)
+#pragma unroll
+        for (int i = 0; i < D / 16; ++i)
+            load_matrices(query[t][i], shared + ((warp * TILES + t) * 16 + lane % 16) * PITCH + i * 16 + lane / 16 * 8);
     __syncthreads();
 
-    float sums[D / 8][4] = {};
-    float highest[2] = {-infinity(), -infinity()}, totals[2] = {};
-    i64 at[2], visible[2];  // of this thread's two queries
+    float sums[TILES][D / 8][4] = {};
+    float highest[TILES][2], totals[TILES][2] = {};
+    i64 at[TILES][2];  // this thread's queries
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        at[half] = first + warp * 16 + lane / 4 + half * 8;
-        visible[half] = causal ? min(length, length - (n - 1 - at[half])) : length;
-    }
+    for (int t = 0; t < TILES; ++t)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            at[t][half] = first + (warp * TILES + t) * 16 + lane / 4 + half * 8;
+            highest[t][half] = -infinity();
+        }
     const float factor = static_cast<float>(scale) * LOG2E;
-    const i64 tiles = (end + KEYS - 1) / KEYS;
+    const int tiles = (end + KEYS - 1) / KEYS;
     if (tiles > 0) {
         load_tile<KEYS>(key_tiles, key_rows, k_stride_m, 0, end);
         load_tile<KEYS>(value_tiles, value_rows, v_stride_m, 0, end);
     }
     copies_end();
-    for (i64 tile = 0; tile < tiles; ++tile) {
+    for (int tile = 0; tile < tiles; ++tile) {
         const int now = tile % 2, next = 1 - now;
         if (tile + 1 < tiles) {
             load_tile<KEYS>(key_tiles + next * KEYS * PITCH, key_rows, k_stride_m, (tile + 1) * KEYS, end);
@@ -124,88 +136,109 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         wait_for_copies<1>();
         __syncthreads();
 
-        // Scores: for each 8 keys, this thread's 2 queries and 2 neighbouring keys.
+        // Scores: for each 8 keys, 2 queries of a thread and 2 neighbouring keys.
         const u16* key_tile = key_tiles + now * KEYS * PITCH;
-        float scores[KEYS / 8][4] = {};
+        float scores[TILES][KEYS / 8][4] = {};
 #pragma unroll
         for (int i = 0; i < D / 16; ++i)
 #pragma unroll
             for (int j = 0; j < KEYS / 16; ++j) {
                 u32 key[4];
                 load_matrices(key, key_tile + (j * 16 + lane / 16 * 8 + lane % 8) * PITCH + i * 16 + lane / 8 % 2 * 8);
-                add_product(scores[2 * j], query[i], key[0], key[1]);
-                add_product(scores[2 * j + 1], query[i], key[2], key[3]);
+#pragma unroll
+                for (int t = 0; t < TILES; ++t) {
+                    add_product(scores[t][2 * j], query[t][i], key[0], key[1]);
+                    add_product(scores[t][2 * j + 1], query[t][i], key[2], key[3]);
+                }
             }
 
-        // Softmax so far, in powers of two.
-        float most[2] = {highest[0], highest[1]};
 #pragma unroll
-        for (int j = 0; j < KEYS / 8; ++j)
+        for (int t = 0; t < TILES; ++t) {
+            // Softmax so far, in powers of two.
+            float most[2] = {highest[t][0], highest[t][1]};
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                const int half = c / 2;
-                const i64 key = tile * KEYS + j * 8 + lane % 4 * 2 + c % 2;
-                float score = scores[j][c] * factor;
-                if (key >= visible[half])
-                    score = -infinity();
-                else if (mask && at[half] < n)
-                    score += mask[row * mask_b + head * mask_h + at[half] * mask_n + key * mask_m] * LOG2E;
-                scores[j][c] = score;
-                most[half] = fmaxf(most[half], score);
+            for (int j = 0; j < KEYS / 8; ++j)
+#pragma unroll
+                for (int c = 0; c < 4; ++c) scores[t][j][c] *= factor;
+            if (MASKED || (tile + 1) * KEYS > all_see) {
+                const int visible[2] = {seen_by(at[t][0]), seen_by(at[t][1])};
+#pragma unroll
+                for (int j = 0; j < KEYS / 8; ++j)
+#pragma unroll
+                    for (int c = 0; c < 4; ++c) {
+                        const int half = c / 2, key = tile * KEYS + j * 8 + lane % 4 * 2 + c % 2;
+                        if (key >= visible[half])
+                            scores[t][j][c] = -infinity();
+                        else if (MASKED && at[t][half] < n)
+                            scores[t][j][c] += LOG2E * mask[row % mask_rows * mask_b + head * mask_h +
+                                                            at[t][half] * mask_n + key * mask_m];
+                    }
             }
-        float less[2], base[2];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            most[half] = quad_max(most[half]);
-            base[half] = most[half] == -infinity() ? 0.0f : most[half];
-            less[half] = exp2f(highest[half] - base[half]);  // 0 where nothing has been seen
-            highest[half] = most[half];
-            totals[half] *= less[half];
+            for (int j = 0; j < KEYS / 8; ++j)
+#pragma unroll
+                for (int c = 0; c < 4; ++c) most[c / 2] = fmaxf(most[c / 2], scores[t][j][c]);
+            float less[2], base[2];
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                most[half] = quad_max(most[half]);
+                base[half] = most[half] == -infinity() ? 0.0f : most[half];
+                less[half] = power_of_two(highest[t][half] - base[half]);  // 0 where nothing has been seen
+                highest[t][half] = most[half];
+                totals[t][half] *= less[half];
+            }
+#pragma unroll
+            for (int j = 0; j < D / 8; ++j)
+#pragma unroll
+                for (int c = 0; c < 4; ++c) sums[t][j][c] *= less[c / 2];
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; ++j)
+#pragma unroll
+                for (int c = 0; c < 4; ++c) {
+                    scores[t][j][c] = power_of_two(scores[t][j][c] - base[c / 2]);
+                    totals[t][c / 2] += scores[t][j][c];
+                }
         }
-#pragma unroll
-        for (int j = 0; j < D / 8; ++j)
-#pragma unroll
-            for (int c = 0; c < 4; ++c) sums[j][c] *= less[c / 2];
-#pragma unroll
-        for (int j = 0; j < KEYS / 8; ++j)
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                scores[j][c] = exp2f(scores[j][c] - base[c / 2]);
-                totals[c / 2] += scores[j][c];
-            }
 
         // Values: the scores' layout is the left operand's.
         const u16* value_tile = value_tiles + now * KEYS * PITCH;
 #pragma unroll
         for (int i = 0; i < KEYS / 16; ++i) {
-            const u32 part[4] = {packed<T>(scores[2 * i][0], scores[2 * i][1]),
-                                 packed<T>(scores[2 * i][2], scores[2 * i][3]),
-                                 packed<T>(scores[2 * i + 1][0], scores[2 * i + 1][1]),
-                                 packed<T>(scores[2 * i + 1][2], scores[2 * i + 1][3])};
+            u32 part[TILES][4];
+#pragma unroll
+            for (int t = 0; t < TILES; ++t)
+#pragma unroll
+                for (int c = 0; c < 4; ++c)
+                    part[t][c] = packed<T>(scores[t][2 * i + c / 2][c % 2 * 2], scores[t][2 * i + c / 2][c % 2 * 2 + 1]);
 #pragma unroll
             for (int j = 0; j < D / 16; ++j) {
                 u32 value[4];
                 load_transposed(value,
                                 value_tile + (i * 16 + lane / 8 % 2 * 8 + lane % 8) * PITCH + j * 16 + lane / 16 * 8);
-                add_product(sums[2 * j], part, value[0], value[1]);
-                add_product(sums[2 * j + 1], part, value[2], value[3]);
+#pragma unroll
+                for (int t = 0; t < TILES; ++t) {
+                    add_product(sums[t][2 * j], part[t], value[0], value[1]);
+                    add_product(sums[t][2 * j + 1], part[t], value[2], value[3]);
+                }
             }
         }
         __syncthreads();  // this tile's memory is the one after next's
     }
 
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const float total = quad_sum(totals[half]);
-        if (at[half] >= n) continue;
-        const float factor_out = total > 0.0f ? 1.0f / total : 0.0f;
-        T* to = out + ((row * n + at[half]) * heads + head) * HEAD;
+    for (int t = 0; t < TILES; ++t)
 #pragma unroll
-        for (int j = 0; j < D / 8; ++j) {
-            const int column = j * 8 + lane % 4 * 2;
-            if (column < HEAD)
-                *reinterpret_cast<u32*>(to + column) =
-                    packed<T>(sums[j][2 * half] * factor_out, sums[j][2 * half + 1] * factor_out);
+        for (int half = 0; half < 2; ++half) {
+            const float total = quad_sum(totals[t][half]);
+            if (at[t][half] >= n) continue;
+            const float factor_out = total > 0.0f ? 1.0f / total : 0.0f;
+            T* to = out + ((row * n + at[t][half]) * heads + head) * HEAD;
+#pragma unroll
+            for (int j = 0; j < D / 8; ++j) {
+                const int column = j * 8 + lane % 4 * 2;
+                if (column < HEAD)
+                    *reinterpret_cast<u32*>(to + column) =
+                        packed<T>(sums[t][j][2 * half] * factor_out, sums[t][j][2 * half + 1] * factor_out);
+            }
         }
-    }
 }

@@ -14,6 +14,7 @@ constexpr int SIZE = Pack<C>::SIZE;
 constexpr int LANES = D / SIZE;
 constexpr int STREAMS = THREADS / LANES;
 constexpr int AHEAD = 4;  // keys that a stream reads at a time
+constexpr int LEAST = 32;  // keys of a block
 static_assert(LANES <= 32 && D % SIZE == 0 && (LANES & (LANES - 1)) == 0, "a key is read by part of a warp");
 
 DEVICE float lanes_sum(float x) {
@@ -31,11 +32,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     attention_split(T* out, const T* q, const C* keys, const C* values, const i64* lengths, const float* mask,
                     float* scratch, u32* tickets, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
                     i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
-                    i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, double scale, i64 causal) {
+                    i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
+    next_may_start();
+    wait_for_previous();
     const i64 row = blockIdx.z, kv_head = blockIdx.y % kv_heads, first = blockIdx.y / kv_heads * Q;
     const i64 group = heads / kv_heads, queries = n * group;
     const i64 length = lengths ? min(lengths[row], m) : m;
-    const i64 splits = max(min(static_cast<i64>(gridDim.x), (length + 63) / 64), 1ll);
+    const i64 splits = max(min(static_cast<i64>(gridDim.x), (length + LEAST - 1) / LEAST), 1ll);
     if (blockIdx.x >= splits) return;
     const i64 share = (length + splits - 1) / splits;
     const i64 begin = blockIdx.x * share, end = min(begin + share, length);
@@ -81,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 } else if (mask) {
                     const i64 index = min(first + j, queries - 1);
                     const i64 head = kv_head * group + index % group;
-                    score += mask[row * mask_b + head * mask_h + index / group * mask_n + at * mask_m];
+                    score += mask[row % mask_rows * mask_b + head * mask_h + index / group * mask_n + at * mask_m];
                 }
                 scores[a] = score;
                 most = fmaxf(most, score);
@@ -138,24 +141,25 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __syncthreads();
     if (!last) return;
     __threadfence();
-    for (int j = 0; j < Q; ++j) {
+    __shared__ float shares[32][Q];  // of each block in a query's result: there are at most 32
+    for (int j = threadIdx.x / 32; j < Q; j += THREADS / 32) {
+        const int s = threadIdx.x % 32;
+        const float* part = found + (static_cast<i64>(s) * Q + j) * (D + 2) + D;
+        const float score = s < splits ? __ldcg(part) : -infinity(), all = s < splits ? __ldcg(part + 1) : 0.0f;
+        float most = score;
+#pragma unroll
+        for (int step = 16; step > 0; step >>= 1) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
+        const float own = weight(score, most), total = warp_sum(own * all);
+        shares[s][j] = total > 0.0f ? own / total : 0.0f;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < Q * D; i += THREADS) {
+        const int j = i / D;
         const i64 index = first + j;
         if (index >= queries) return;
-        float most = -infinity();
-        for (i64 s = 0; s < splits; ++s) most = fmaxf(most, __ldcg(found + (s * Q + j) * (D + 2) + D));
-        float total = 0.0f;
-        for (i64 s = 0; s < splits; ++s) {
-            const float* part = found + (s * Q + j) * (D + 2) + D;
-            total += weight(__ldcg(part), most) * __ldcg(part + 1);
-        }
-        T* to = out + ((row * n + index / group) * heads + kv_head * group + index % group) * D;
-        for (int i = threadIdx.x; i < D; i += THREADS) {
-            float sum = 0.0f;
-            for (i64 s = 0; s < splits; ++s) {
-                const float* part = found + (s * Q + j) * (D + 2);
-                sum += weight(__ldcg(part + D), most) * __ldcg(part + i);
-            }
-            to[i] = Rounded<T>::of(total > 0.0f ? sum / total : 0.0f);
-        }
+        float sum = 0.0f;
+#pragma unroll 8
+        for (int s = 0; s < splits; ++s) sum = fmaf(shares[s][j], __ldcg(found + (s * Q + j) * (D + 2) + i % D), sum);
+        out[((row * n + index / group) * heads + kv_head * group + index % group) * D + i % D] = Rounded<T>::of(sum);
     }
 }

@@ -48,8 +48,16 @@ template <> struct Rounded<f16> {
 };
 
 // Two floats rounded to the halves of a register, the first in the low one.
-template <class T> DEVICE u32 packed(float low, float high) {
-    return static_cast<u32>(Rounded<T>::of(low).bits) | static_cast<u32>(Rounded<T>::of(high).bits) << 16;
+template <class T> DEVICE u32 packed(float low, float high);
+template <> DEVICE u32 packed<bf16>(float low, float high) {
+    u32 y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
+}
+template <> DEVICE u32 packed<f16>(float low, float high) {
+    u32 y;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
 }
 
 // As many numbers as 16 bytes hold.
@@ -77,6 +85,55 @@ template <class T> DEVICE Pack<T> stream_pack(const T* from) {
                  : "=r"(both.bytes.x), "=r"(both.bytes.y), "=r"(both.bytes.z), "=r"(both.bytes.w)
                  : "l"(from));
     return both.pack;
+}
+
+template <class T> DEVICE void store_pack(T* to, const Pack<T>& from) {
+    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&from);
+}
+
+// N neighbours, which begin at a multiple of 16 bytes if N is more than 1.
+template <int N, class T> DEVICE void read(float (&to)[N], const T* from) {
+    if constexpr (N % Pack<T>::SIZE == 0) {
+#pragma unroll
+        for (int part = 0; part < N; part += Pack<T>::SIZE) {
+            const Pack<T> pack = load_pack(from + part);
+#pragma unroll
+            for (int i = 0; i < Pack<T>::SIZE; ++i) to[part + i] = to_float(pack.at[i]);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) to[i] = to_float(from[i]);
+    }
+}
+template <int N, class T> DEVICE void write(T* to, const float (&from)[N]) {
+    if constexpr (N % Pack<T>::SIZE == 0) {
+#pragma unroll
+        for (int part = 0; part < N; part += Pack<T>::SIZE) {
+            Pack<T> pack;
+#pragma unroll
+            for (int i = 0; i < Pack<T>::SIZE; ++i) pack.at[i] = Rounded<T>::of(from[part + i]);
+            store_pack(to + part, pack);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) to[i] = Rounded<T>::of(from[i]);
+    }
+}
+
+// A number as the type holds it.
+template <class T> DEVICE float rounded(float x) { return to_float(Rounded<T>::of(x)); }
+
+// Programmatic launches (compute capability 9.0 and up; nothing elsewhere). A kernel may be put on the card while the one
+// before it still runs; it must not look at anything that kernels write, or write anything, before `wait_for_previous`.
+DEVICE void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+DEVICE void next_may_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 DEVICE float warp_sum(float x) {

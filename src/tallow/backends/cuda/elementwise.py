@@ -1,4 +1,4 @@
-"""Activations, SwiGLU, rows of tables, rotary embeddings."""
+"""Activations, SwiGLU, rows of tables."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import Any
 
 import cupy
 
-from tallow.backends.cuda.kernels import NAMES, adjacent, function, matrix_of, strides
+from tallow.backends.cuda.kernels import NAMES, function, matrix_of, vector
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.errors import ArgumentError
 from tallow.ops.dispatch import kernel
-from tallow.ops.rope import check_rope
 from tallow.tensor import Tensor
 from tallow.weights.weight import Weight
 
@@ -28,13 +27,24 @@ def finish(out: Any, bias: Any, activation: str | None, scale: Any, residual: An
         scale: (width,), of bias' type, or None.
         residual: (rows, width), of out's type, or None.
     """
-    vector = bias if bias is not None else scale
-    run = function("elementwise", "finish", T=NAMES[out.dtype], W="f32" if vector is None else NAMES[vector.dtype])
-    given = [0 if part is None else part for part in (bias, scale)]
-    residual, _, distance = (0, 0, 0) if residual is None else matrix_of(residual)
-    width = out.shape[-1]
-    arguments = (out, out, *given, residual, out.size, width, distance, ACTIVATIONS[activation])
-    run((-(-out.size // THREADS),), (THREADS,), arguments)
+    given = bias if bias is not None else scale
+    distance, width = 0, out.shape[-1]
+    if residual is not None:
+        residual, _, distance = matrix_of(residual)
+    beside = [part for part in (bias, scale, residual) if part is not None]
+    size = _vector(out, *beside, width=width) if distance * out.itemsize % 16 == 0 else 1
+    run = function("elementwise", "finish", T=NAMES[out.dtype], W="f32" if given is None else NAMES[given.dtype],
+                   VECTOR=size)  # fmt: skip
+    parts = [0 if part is None else part for part in (bias, scale, residual)]
+    vectors = out.size // size
+    arguments = (out, out, *parts, vectors, width, distance, ACTIVATIONS[activation])
+    run((-(-vectors // THREADS),), (THREADS,), arguments)
+
+
+def _vector(*arrays: Any, width: int) -> int:
+    """As ``vector``; 1 where there are too many to be counted in 32 bits."""
+    size = vector(*arrays, width=width)
+    return size if arrays[0].size // size < 1 << 32 else 1
 
 
 def _activated(x: Tensor, name: str) -> Any:
@@ -70,9 +80,12 @@ def swiglu(gate: Tensor, up: Tensor) -> Any:
     if out.size:
         first, _, first_distance = matrix_of(gate.storage)
         second, _, second_distance = matrix_of(up.storage)
-        run = function("elementwise", "swiglu", T=NAMES[dtype], W="f32")
-        arguments = (out, first, second, out.size, out.shape[-1], first_distance, second_distance)
-        run((-(-out.size // THREADS),), (THREADS,), arguments)
+        even = (first_distance | second_distance) * out.itemsize % 16 == 0
+        size = _vector(out, width=out.shape[-1]) if even and not (first.data.ptr | second.data.ptr) % 16 else 1
+        run = function("elementwise", "swiglu", T=NAMES[dtype], W="f32", VECTOR=size)
+        vectors = out.size // size
+        arguments = (out, first, second, vectors, out.shape[-1], first_distance, second_distance)
+        run((-(-vectors // THREADS),), (THREADS,), arguments)
     return Tensor(out, gate.device)
 
 
@@ -93,23 +106,6 @@ def embedding(ids: Tensor, weight: Weight | Tensor) -> Any:
     numbers = cupy.ascontiguousarray(ids.storage, cupy.int64)
     out = cupy.empty((*ids.shape, width), table.dtype)
     if out.size:
-        run = function("elementwise", "gather_rows", T=NAMES[table.dtype], W=NAMES[table.dtype])
+        run = function("elementwise", "gather_rows", T=NAMES[table.dtype], W=NAMES[table.dtype], VECTOR=1)
         run((numbers.size,), (min(THREADS, -(-width // 32) * 32),), (out, table, numbers, vocab, width))
     return Tensor(out, ids.device)
-
-
-@kernel("rope", "cuda")
-def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> Any:
-    """See ``ops.rope``."""
-    check_rope(x, cos, sin)
-    if x.storage.dtype not in NAMES or not x.size:
-        return NotImplemented
-    array = adjacent(x.storage)
-    cosines, sines = (cupy.ascontiguousarray(angle.storage, cupy.float32) for angle in (cos, sin))
-    b, n, heads, d = array.shape
-    out = cupy.empty(array.shape, array.dtype)
-    shared = 0 if cosines.shape[0] == 1 else n * d // 2
-    arguments = (out, array, cosines, sines, n, heads, d, *strides(array)[:3], shared, int(interleaved))
-    run = function("elementwise", "rope", T=NAMES[array.dtype], W="f32")
-    run((b * n,), (min(THREADS, -(-heads * d // 64) * 32),), arguments)
-    return Tensor(out, x.device)

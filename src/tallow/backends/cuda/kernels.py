@@ -2,26 +2,92 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import cupy
 from cupy_backends.cuda.api import driver
 
 from tallow import dtypes
+from tallow.backends.cuda import graph
 from tallow.backends.cuda.compiler import architecture, machine_code
-from tallow.device import compute_capability
+from tallow.device import compute_capability, cuda_driver
+from tallow.errors import DeviceError
 
 NAMES = {dtypes.float32.numpy: "f32", dtypes.float16.numpy: "f16", dtypes.bfloat16.numpy: "bf16"}
 """The types that kernels compute on, as the sources call them."""
 
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-_functions: dict[Any, Any] = {}
+_functions: dict[Any, Kernel] = {}
 
 
-def function(file: str, name: str, shared: int = 0, **macros: Any) -> Any:
-    """A kernel for the current card, to be called with a grid, a block and its arguments.
+class _LaunchAttribute(ctypes.Structure):
+    """CUlaunchAttribute, with the one value that is used."""
 
-    Arrays, Python integers (64 bits there) and floats (double) may be passed; 0 is the null pointer.
+    _fields_ = [("id", ctypes.c_int), ("padding", ctypes.c_int), ("value", ctypes.c_int), ("rest", ctypes.c_int * 15)]
+
+
+class _LaunchConfig(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared", ctypes.c_uint),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(_LaunchAttribute)),
+        ("count", ctypes.c_uint),
+    ]
+
+
+_EARLY = _LaunchAttribute(6, 0, 1)  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+
+
+class Kernel:
+    """A kernel on the current card, to be called with a grid, a block and its arguments.
+
+    Arrays, Python integers (64 bits there) and floats (double) may be passed; 0 is the null pointer. In a recording,
+    where the card can, it is put there while the kernel before it still runs: see ``wait_for_previous`` in common.cuh.
+
+    Args:
+        function: CuPy's.
+        waits: whether the source calls ``wait_for_previous``, and the card can launch early.
+    """
+
+    __slots__ = ("_function", "_waits")
+
+    def __init__(self, function: Any, waits: bool) -> None:
+        self._function = function
+        self._waits = waits
+
+    def __call__(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int = 0) -> None:
+        """Launch it on the current stream."""
+        if self._waits and graph.recording():
+            self._launch_early(grid, block, arguments, shared)
+        else:
+            self._function(tuple(grid), tuple(block), tuple(arguments), shared)
+
+    def _launch_early(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int) -> None:
+        values: list[Any] = [
+            ctypes.c_int64(value) if isinstance(value, int)
+            else ctypes.c_double(value) if isinstance(value, float)
+            else ctypes.c_void_p(value.data.ptr)
+            for value in arguments
+        ]  # fmt: skip
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        sizes = [(ctypes.c_uint * 3)(*given, *[1] * (3 - len(given))) for given in (grid, block)]
+        stream = cupy.cuda.get_current_stream().ptr
+        config = _LaunchConfig(*sizes, shared, stream, ctypes.pointer(_EARLY), 1)
+        status = cuda_driver().cuLaunchKernelEx(
+            ctypes.byref(config), ctypes.c_void_p(self._function.ptr), pointers, ctypes.c_void_p(0)
+        )
+        if status:
+            raise DeviceError(f"cuLaunchKernelEx failed with status {status}")
+
+
+def function(file: str, name: str, shared: int = 0, **macros: Any) -> Kernel:
+    """A kernel for the current card.
 
     Args:
         file: its source, without ``.cu``.
@@ -32,13 +98,18 @@ def function(file: str, name: str, shared: int = 0, **macros: Any) -> Any:
     key = (file, name, cupy.cuda.runtime.getDevice(), *macros.values())
     found = _functions.get(key)
     if found is None:
+        capability = compute_capability(key[2])
         module = cupy.cuda.function.Module()
-        module.load(machine_code(f"{file}.cu", macros, architecture(compute_capability(key[2]))))
-        found = module.get_function(name)
+        module.load(machine_code(f"{file}.cu", macros, architecture(capability)))
+        loaded = module.get_function(name)
         if shared > 48 << 10:
-            driver.funcSetAttribute(found.ptr, _MAX_DYNAMIC_SHARED, shared)
-        found = _functions.setdefault(key, found)
+            driver.funcSetAttribute(loaded.ptr, _MAX_DYNAMIC_SHARED, shared)
+        found = _functions.setdefault(key, Kernel(loaded, file not in _WHOLLY_AFTER and capability >= (9, 0)))
     return found
+
+
+_WHOLLY_AFTER = ("attention_flash",)
+"""Sources without ``wait_for_previous``: for work that is large enough for launches not to matter."""
 
 
 _tickets: dict[int, Any] = {}
@@ -57,6 +128,24 @@ def strides(array: Any) -> list[int]:
     """The distances between neighbours along each axis, in elements."""
     size = array.itemsize
     return [stride // size for stride in array.strides]
+
+
+def vector(*arrays: Any, width: int) -> int:
+    """How many numbers of the first array's type kernels may read at a time: 16 bytes' worth, or 1.
+
+    Args:
+        arrays: all begin at multiples of 16 bytes, or it is 1; so do their rows, if they have any.
+        width: of a row.
+    """
+    size = 16 // int(arrays[0].itemsize)
+    if width % size:
+        return 1
+    for array in arrays:
+        if array.data.ptr % 16 or any(
+            stride % 16 for stride, count in zip(array.strides[:-1], array.shape, strict=False) if count > 1
+        ):
+            return 1
+    return size
 
 
 def adjacent(array: Any) -> Any:

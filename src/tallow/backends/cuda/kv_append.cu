@@ -7,6 +7,8 @@ extern "C" __global__ void kv_append(C* keys, C* values, i64* lengths, const T* 
                                      u32* ticket, i64 batch, i64 n, i64 heads, i64 d, i64 value_width, i64 capacity,
                                      i64 k_stride_b, i64 k_stride_n, i64 k_stride_h, i64 v_stride_b, i64 v_stride_n,
                                      i64 v_stride_h) {
+    next_may_start();
+    wait_for_previous();
     const i64 row = blockIdx.x / n, at = blockIdx.x % n;
     const i64 count = counts ? counts[row] : n;
     const i64 position = lengths[row] + at - (n - count);

@@ -6,7 +6,8 @@ from typing import Any
 
 import cupy
 
-from tallow.backends.cuda import cublaslt
+from tallow import dtypes
+from tallow.backends.cuda import cublaslt, graph
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.backends.cuda.matrix import CudaMatrix
@@ -20,6 +21,7 @@ FEW = 8
 """Rows up to which a product is bound by reading the weight."""
 
 _WARPS = 2048  # that keep a card busy
+_BFLOAT16 = dtypes.bfloat16.numpy
 
 
 @kernel("linear", "cuda")
@@ -36,6 +38,7 @@ def linear(
     matrix = _matrix(weight)
     dtype = x.storage.dtype
     if matrix is None or dtype not in NAMES or (residual is not None and residual.storage.dtype != dtype):
+        graph.catch_up()
         return NotImplemented
     check_linear(x.shape, matrix.shape, bias, scale, residual)
     if activation not in ACTIVATIONS:
@@ -43,13 +46,16 @@ def linear(
     rows, count, distance = matrix_of(x.storage)
     out = cupy.empty((count, matrix.shape[0]), dtype)
     if out.size and not matrix.shape[1]:
+        graph.catch_up()
         return NotImplemented
     offset, factor = _vectors(bias, scale)
     added = None if residual is None else residual.storage
     if out.size:
         if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
             _few(out, rows, distance, matrix, offset, activation, factor, added)
-        elif matrix.dtype == dtype:
+            return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
+        graph.catch_up()
+        if matrix.dtype == dtype:
             _many(out, rows, distance, matrix, offset, activation, factor, added)
         else:
             return NotImplemented
@@ -83,9 +89,26 @@ def _even(array: Any, distance: int) -> bool:
 
 
 def _few(
-    out: Any, x: Any, distance: int, matrix: Any, bias: Any, activation: str | None, scale: Any, residual: Any
+    out: Any,
+    x: Any,
+    distance: int,
+    matrix: Any,
+    bias: Any = None,
+    activation: str | None = None,
+    scale: Any = None,
+    residual: Any = None,
+    gated: bool = False,
 ) -> None:
     (rows, outputs), inputs = out.shape, matrix.shape[1]
+    norm = graph.put_off_until_now()
+    if norm is not None and (norm.out.data.ptr != x.data.ptr or norm.out.size != rows * inputs):
+        norm = None
+    if norm is None or inputs * x.itemsize % 16 or residual is norm.out:
+        graph.catch_up()
+        norm = None
+    else:
+        x, distance = norm.x, norm.distance
+        graph.taken_over()
     at_once = 1 << (rows - 1).bit_length()
     warps = 1
     while warps < 8 and outputs * warps < _WARPS and inputs * matrix.itemsize >= 1024 * warps:
@@ -93,12 +116,30 @@ def _few(
     vector = bias if bias is not None else scale
     run = function(
         "matvec", "matvec", X=NAMES[x.dtype], Y=NAMES[matrix.dtype],
-        W="f32" if vector is None else NAMES[vector.dtype], ROWS=at_once, WARPS=warps,
+        W="f32" if vector is None else NAMES[vector.dtype], G="f32" if norm is None else NAMES[norm.gain.dtype],
+        ROWS=at_once, WARPS=warps, GATED=int(gated), NORM=int(norm is not None),
     )  # fmt: skip
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     parts = [0 if each is None else each for each in (bias, scale)]
+    normed = (0, 0) if norm is None else (norm.gain, norm.out)
     sizes = (rows, outputs, inputs, distance, added_distance, ACTIVATIONS[activation])
-    run((-(-outputs * warps // 8),), (256,), (out, x, matrix, *parts, added, *sizes))
+    arguments = (out, x, matrix, *parts, added, *normed, *sizes, 0.0 if norm is None else norm.eps)
+    run((-(-outputs * warps // 8),), (256,), arguments)
+
+
+@kernel("linear_swiglu", "cuda")
+def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
+    """See ``ops.linear_swiglu``."""
+    matrix = _matrix(weight)
+    if matrix is not None and x.storage.dtype in NAMES and x.size and not matrix.shape[0] % 2:
+        check_linear(x.shape, matrix.shape, None, None, None)
+        rows, count, distance = matrix_of(x.storage)
+        if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
+            out = cupy.empty((count, matrix.shape[0] // 2), x.storage.dtype)
+            _few(out, rows, distance, matrix, gated=True)
+            return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
+    graph.catch_up()
+    return NotImplemented
 
 
 def _many(
@@ -109,7 +150,8 @@ def _many(
     added, added_distance = None, 0
     if plain and residual is not None and (bias is None or fused_bias):
         added, _, added_distance = matrix_of(residual)
-    fused = activation if activation in cublaslt.ACTIVATIONS and (bias is None or fused_bias) else None
+    name = "gelu_tanh" if activation == "gelu" and out.dtype == _BFLOAT16 else activation  # within its rounding
+    fused = name if name in cublaslt.ACTIVATIONS and (bias is None or fused_bias) else None
     cublaslt.multiply(out, x, distance, matrix, bias if fused_bias else None, fused, added, added_distance)
     left_bias = None if fused_bias else bias
     left = None if fused is not None else activation

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 
-from tallow.backends.cuda.kernels import NAMES, function, rows_of
+from tallow.backends.cuda import graph
+from tallow.backends.cuda.kernels import NAMES, function, rows_of, vector
 from tallow.ops.dispatch import kernel
 from tallow.ops.norm import check_norm
 from tallow.tensor import Tensor
+
+_MOST_NUMBERS = 64  # that a thread keeps in registers
+
+
+class Normalised(NamedTuple):
+    """An RMS norm in a recording that has not been launched: the product that reads it may do its work.
+
+    Attributes:
+        out: the result, without gaps.
+        x: rows of numbers.
+        rows: how many.
+        distance: elements from one to the next.
+        gain: the norm's weight.
+        eps: its eps.
+    """
+
+    out: Any
+    x: Any
+    rows: int
+    distance: int
+    gain: Any
+    eps: float
 
 
 @kernel("rms_norm", "cuda")
@@ -36,10 +59,25 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     out = cupy.empty(array.shape, array.dtype)
     if not out.size:
         return Tensor(out, x.device)
-    array, rows, inner, outer_stride, inner_stride = rows_of(array)
-    narrow = width <= 256
-    block = (32, 8) if narrow else (min(512, -(-width // 128) * 32), 1)
-    run = function("norm", name, T=NAMES[array.dtype], W=NAMES[parameters[0].dtype])
     given = [cupy.ascontiguousarray(parameter) for parameter in parameters]
-    run((-(-rows // block[1]),), block, (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps))
+    array, rows, inner, outer_stride, inner_stride = rows_of(array)
+    size = vector(array, out, *given, width=width)
+    vectors = width // size
+    threads = next((n for n in (1, 2, 4, 8, 16, 32) if n >= vectors), 128 if vectors <= 512 else 512)
+    count = -(-vectors // threads)
+    if count * size > _MOST_NUMBERS or rows >= 1 << 32:
+        return NotImplemented
+
+    def launch() -> None:
+        run = function(
+            "norm", name, T=NAMES[array.dtype], W=NAMES[given[0].dtype], ROW=threads, VECTOR=size, COUNT=count
+        )
+        block = max(threads, 128)
+        arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps)
+        run((-(-rows * threads // block),), (block if threads <= 32 else threads,), arguments)
+
+    if name == "rms_norm" and size > 1 and outer_stride == inner_stride * inner and graph.recording():
+        graph.put_off(launch, Normalised(out, array, rows, inner_stride if rows > 1 else width, given[0], eps))
+    else:
+        launch()
     return Tensor(out, x.device)

@@ -7,10 +7,10 @@ from typing import Any
 
 import cupy
 
-from tallow.backends.cuda import attention, audio, elementwise, host, linear, norm
+from tallow.backends.cuda import attention, audio, conv, elementwise, host, linear, norm, positions, rotary
 from tallow.tensor import Tensor
 
-__all__ = ["attention", "audio", "elementwise", "host", "linear", "norm", "on_card"]
+__all__ = ["attention", "audio", "conv", "elementwise", "host", "linear", "norm", "on_card", "positions", "rotary"]
 
 
 def on_card(operands: Iterable[Any]) -> Any:

@@ -52,13 +52,8 @@ class WindowAttention(Module):
     def __call__(self, x: Tensor, residual: Tensor) -> Tensor:
         """x (b, side², dim) in the order of windows, residual likewise -> (b, side², dim), the residual added."""
         b, rows, dim = x.shape
-        count = self.mask.shape[0]
         q, k, v = (y.reshape(-1, self.positions, self.num_heads, dim // self.num_heads) for y in self.qkv(x))
-        if count == 1 or b == 1:
-            y = ops.attention(q, k, v, mask=self.mask)
-        else:  # every clip has the same masks, one a window
-            clips = ([part.narrow(0, i * count, count) for part in (q, k, v)] for i in range(b))
-            y = ops.concat([ops.attention(*parts, mask=self.mask) for parts in clips])
+        y = ops.attention(q, k, v, mask=self.mask)  # every clip has the same masks
         return self.out(y.reshape(b, rows, dim), residual=residual)
 
 
@@ -188,7 +183,7 @@ class PatchEmbedding(Module):
         Returns:
             (b, patches, dim)
         """
-        x = self.proj(image)  # (b, dim, side / patch, side / patch)
+        x = self.proj(image.to(self.norm.weight.dtype))  # (b, dim, side / patch, side / patch)
         if self.fusion is not None and crops is not None:
             k, dim, wide = len(longer), x.shape[1], x.shape[3]
             parts = self.crop_proj(crops.reshape(3 * k, 1, *crops.shape[2:]))  # (3 k, dim, high, about wide / 3)
