@@ -5,6 +5,9 @@
 Pixels are 224 × 224 and normalised, 1 or 8 pictures at once; weights are random and written by the peer. It also says
 what share of the machine's multiply-add loop, measured before and after, Tallow's float32 reaches, and how near the
 vectors of int8 are to PyTorch's. Needs PyTorch, Transformers, ONNX Runtime, onnx and onnxscript on the peer's side.
+
+What a machine with AVX2 alone would do is measured with these set, which keep Tallow and PyTorch to it, but not ONNX
+Runtime: TALLOW_CPU=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
 
 import json
