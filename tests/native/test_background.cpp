@@ -11,7 +11,7 @@
 #include "core/background.h"
 #include "core/slabs.h"
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) && !defined(__SANITIZE_THREAD__)  // ThreadSanitizer forbids threads after a fork
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -41,7 +41,7 @@ TEST(a_task_that_fails_fails_where_it_is_waited_for) {
     CHECK(thrown);
 }
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) && !defined(__SANITIZE_THREAD__)  // ThreadSanitizer forbids threads after a fork
 TEST(a_fork_waits_for_what_was_left_to_do) {
     std::atomic<int> done{0};
     for (int i = 0; i < 5; ++i)
