@@ -63,8 +63,11 @@ class StackedLinear(Module):
         ]
         biased = (outs.keys() if bias else ()) if isinstance(bias, bool) else bias
 
+        found = {name: vb.get((outs[name],), f"{name}.bias") for name in outs if name in biased}
+        dtype = next((bias.dtype for bias in found.values()), None)
+
         def get(name: str) -> Tensor:
-            return vb.get((outs[name],), f"{name}.bias") if name in biased else ops.zeros(outs[name], device=vb.device)
+            return found[name] if name in biased else ops.zeros(outs[name], dtype=dtype, device=vb.device)
 
         self.biases = [
             ops.concat([get(name) for name in names]) if any(name in biased for name in names) else None

@@ -110,6 +110,8 @@ def _moved(value: Any, device: Device | None, dtype: DType | None, done: dict[in
         result = value.to(device, dtype if value.dtype.is_floating and not on_cpu else None)
     elif isinstance(value, Weight):
         result = value.to(device, dtype)
+    elif isinstance(value, Device):
+        result = device or value
     elif isinstance(value, Module):
         result = copy.copy(value)
         vars(result).update({k: _moved(v, device, dtype, done) for k, v in vars(value).items()})

@@ -14,23 +14,25 @@ except DeviceError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
-MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "G": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "NORM": 0}
+MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0}
+SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512}
 VARIANTS = [
     ("norm.cu", NORM),
     ("norm.cu", NORM | {"T": "f16", "ROW": 4, "VECTOR": 1, "COUNT": 1}),
     ("elementwise.cu", {"T": "f16", "W": "f16", "VECTOR": 8}),
     ("elementwise.cu", {"T": "f32", "W": "bf16", "VECTOR": 1}),
     ("matvec.cu", MATVEC),
-    ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1, "NORM": 1}),
-    ("matvec.cu", MATVEC | {"X": "f32", "Y": "f16", "W": "f32", "G": "f32", "ROWS": 8}),
+    ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1}),
+    ("matvec.cu", MATVEC | {"X": "f32", "Y": "f16", "W": "f32", "ROWS": 8}),
     ("kv_append.cu", {"T": "f32", "C": "f16"}),
     ("rotary.cu", {"T": "bf16", "C": "bf16", "D": 128, "G": "bf16"}),
     ("rotary.cu", {"T": "f32", "C": "f16", "D": 64, "G": "f32"}),
     ("argmax.cu", {"T": "bf16"}),
     ("positions.cu", {}),
-    ("attention_split.cu", {"T": "bf16", "C": "bf16", "D": 128, "Q": 2}),
-    ("attention_split.cu", {"T": "f32", "C": "f32", "D": 64, "Q": 4}),
-    ("attention_flash.cu", {"T": "bf16", "HEAD": 128, "TILES": 1, "MASKED": 0}),
+    ("attention_split.cu", SPLIT),
+    ("attention_split.cu", SPLIT | {"T": "f32", "C": "f32", "D": 64, "Q": 4, "THREADS": 256}),
+    ("attention_flash.cu", {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0}),
+    ("attention_flash.cu", {"T": "f16", "HEAD": 256, "TILES": 1, "MASKED": 0}),
     ("attention_flash.cu", {"T": "bf16", "HEAD": 64, "TILES": 2, "MASKED": 0}),
     ("attention_flash.cu", {"T": "f16", "HEAD": 24, "TILES": 1, "MASKED": 1}),
 ]

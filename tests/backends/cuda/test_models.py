@@ -156,6 +156,27 @@ def test_dinov3_sees_the_same(kind, dtype):
     assert error(sides[1].float(), sides[0]) <= NEAR[dtype]
 
 
+def test_encoders_are_recorded_when_a_shape_comes_again():
+    from tallow.runtime.encoding import _recorded, encode
+    from tests.models import tiny_dino
+
+    model_class = find_class(tiny_dino.CONFIGS["vit"]["model_type"])
+    model = model_class(model_class.Config.from_dict(tiny_dino.CONFIGS["vit"]), VarBuilder.random(0, "bfloat16", "cuda"))
+    for size in (32, 48, 32, 32, 48, 48):
+        pixels = Tensor(numbers(2, 3, size, size, seed=size)).to("cuda")
+        for x in (pixels, pixels * 2.0):
+            assert error(encode(model, x), model(x)) <= 1e-6
+    assert all(found is not None for found in _recorded[model]._known.values())
+    sound = whisper("cuda", "float16")
+    first, second = (sound.encode(numbers(80, 3000)) for _ in range(2))
+    third, fourth = (sound.encode(numbers(80, 3000, seed=seed)) for seed in (0, 1))
+    for a, b in zip(first, third, strict=True):
+        assert error(a.view()[0], b.view()[0]) <= 1e-6
+    assert error(second[0].view()[0], fourth[0].view()[0]) > 0.1
+    assert len(_recorded) >= 2
+    del model, sound, first, second, third, fourth
+
+
 def test_a_model_moves_to_the_card():
     model = qwen("cpu").to("cuda")
     cache = model.new_cache(1, 20)

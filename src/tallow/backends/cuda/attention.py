@@ -16,8 +16,9 @@ from tallow.tensor import Tensor
 
 _MOST_QUERIES = 4  # of a block of the split kernel: more do not fit its registers
 _SPLIT_UP_TO = 32  # queries that share a head's keys; beyond, the tensor cores pay
-_KEYS_OF_A_SPLIT = 32
+_KEYS_OF_A_SPLIT = 128
 _MOST_SPLITS = 32
+_SHORT = 512  # keys that one block goes through
 _BUSY = 264  # blocks: two for each multiprocessor of a large card
 
 
@@ -87,18 +88,22 @@ def _split(
     b, n, heads, d = q.shape
     kv_heads = keys.shape[1]
     group = heads // kv_heads
-    at_once = min(_MOST_QUERIES, 1 << (n * group - 1).bit_length())
+    short = m <= _SHORT and b * heads * n <= _BUSY  # then more blocks, for keys that are read again are near
+    at_once = 1 if short else min(_MOST_QUERIES, 1 << (n * group - 1).bit_length())
+    threads = 512 if short and keys.dtype != np.float32 else 256
     rows = kv_heads * -(-n * group // at_once)
-    splits = max(1, min(_MOST_SPLITS, -(-m // _KEYS_OF_A_SPLIT), -(-_BUSY // (rows * b))))
+    splits = 1 if short else max(1, min(_MOST_SPLITS, -(-m // _KEYS_OF_A_SPLIT), -(-_BUSY // (rows * b))))
     if rows * b > TICKETS:
         splits = 1
     scratch = cupy.empty(splits * rows * b * at_once * (d + 2), cupy.float32)
-    run = function("attention_split", "attention_split", T=NAMES[q.dtype], C=NAMES[keys.dtype], D=d, Q=at_once)
+    run = function(
+        "attention_split", "attention_split", T=NAMES[q.dtype], C=NAMES[keys.dtype], D=d, Q=at_once, THREADS=threads
+    )
     arguments = (
         out, q, keys, values, _or_null(lengths), _or_null(mask), scratch, tickets(), n, heads, kv_heads, m,
         *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
     )  # fmt: skip
-    run((splits, rows, b), (128,), arguments)
+    run((splits, rows, b), (threads,), arguments)
 
 
 def _flash(
@@ -106,8 +111,9 @@ def _flash(
 ) -> None:
     b, n, heads, d = q.shape
     width = -(-d // 16) * 16
-    shared = 4 * (32 if width > 128 else 64) * (width + 8) * 2
-    tiles = 2 if width <= 64 and n > 64 else 1
+    tiles = 2 if width <= 128 and n > 64 else 1
+    kept = 0 if width * tiles <= 128 else 64 * tiles  # queries that have memory of their own
+    shared = (kept + 4 * (32 if width > 128 else 64)) * (width + 8) * 2
     run = function(
         "attention_flash",
         "attention_flash",

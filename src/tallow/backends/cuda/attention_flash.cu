@@ -11,8 +11,8 @@ constexpr int D = (HEAD + 15) / 16 * 16;  // with zeros up to whole steps of the
 constexpr int KEYS = D > 128 ? 32 : 64;  // the four tiles of keys and values hold the queries first
 constexpr int QUERIES = 64 * TILES;
 constexpr int THREADS = 128;
+constexpr bool KEPT = D * TILES <= 128;  // whether queries stay in registers; else they are read again for each tile
 constexpr int PITCH = D + 8;  // numbers from one row to the next in shared memory: eight rows meet in no bank
-constexpr float LOG2E = 1.4426950408889634f;
 
 DEVICE u32 shared_address(const void* at) { return static_cast<u32>(__cvta_generic_to_shared(at)); }
 
@@ -62,11 +62,6 @@ template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, 
     }
 }
 
-DEVICE float power_of_two(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 DEVICE float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
     return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
@@ -84,8 +79,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                     i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, i64 mask_b,
                     i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
     extern __shared__ __align__(16) u16 shared[];
-    u16* const key_tiles = shared;                          // two tiles (KEYS, PITCH)
-    u16* const value_tiles = shared + 2 * KEYS * PITCH;     // likewise; the queries pass through here first
+    u16* const queries = shared;
+    u16* const key_tiles = KEPT ? shared : shared + QUERIES * PITCH;  // two tiles (KEYS, PITCH); queries may lie there first
+    u16* const value_tiles = key_tiles + 2 * KEYS * PITCH;            // likewise
     const i64 row = blockIdx.z, head = blockIdx.y, kv_head = head / (heads / kv_heads);
     const i64 first = static_cast<i64>(gridDim.x - 1 - blockIdx.x) * QUERIES;  // those that see most begin first
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -97,17 +93,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const T* key_rows = keys + row * k_stride_b + kv_head * k_stride_h;
     const T* value_rows = values + row * v_stride_b + kv_head * v_stride_h;
 
-    load_tile<QUERIES>(shared, q + row * q_stride_b + head * q_stride_h, q_stride_n, first, n);
+    load_tile<QUERIES>(queries, q + row * q_stride_b + head * q_stride_h, q_stride_n, first, n);
     copies_end();
-    wait_for_copies<0>();
-    __syncthreads();
-    u32 query[TILES][D / 16][4];
+    const auto load_query = [&](u32 (&to)[4], int t, int i) {
+        load_matrices(to, queries + ((warp * TILES + t) * 16 + lane % 16) * PITCH + i * 16 + lane / 16 * 8);
+    };
+    u32 query[KEPT ? TILES : 1][KEPT ? D / 16 : 1][4];
+    if constexpr (KEPT) {
+        wait_for_copies<0>();
+        __syncthreads();
 #pragma unroll
-    for (int t = 0; t < TILES; ++t)
+        for (int t = 0; t < TILES; ++t)
 #pragma unroll
-        for (int i = 0; i < D / 16; ++i)
-            load_matrices(query[t][i], shared + ((warp * TILES + t) * 16 + lane % 16) * PITCH + i * 16 + lane / 16 * 8);
-    __syncthreads();
+            for (int i = 0; i < D / 16; ++i) load_query(query[t][i], t, i);
+        __syncthreads();
+    }
 
     float sums[TILES][D / 8][4] = {};
     float highest[TILES][2], totals[TILES][2] = {};
@@ -140,17 +140,24 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const u16* key_tile = key_tiles + now * KEYS * PITCH;
         float scores[TILES][KEYS / 8][4] = {};
 #pragma unroll
-        for (int i = 0; i < D / 16; ++i)
+        for (int i = 0; i < D / 16; ++i) {
+            u32 again[TILES][4];
+            if constexpr (!KEPT) {
+#pragma unroll
+                for (int t = 0; t < TILES; ++t) load_query(again[t], t, i);
+            }
 #pragma unroll
             for (int j = 0; j < KEYS / 16; ++j) {
                 u32 key[4];
                 load_matrices(key, key_tile + (j * 16 + lane / 16 * 8 + lane % 8) * PITCH + i * 16 + lane / 8 % 2 * 8);
 #pragma unroll
                 for (int t = 0; t < TILES; ++t) {
-                    add_product(scores[t][2 * j], query[t][i], key[0], key[1]);
-                    add_product(scores[t][2 * j + 1], query[t][i], key[2], key[3]);
+                    const u32(&a)[4] = KEPT ? query[KEPT ? t : 0][KEPT ? i : 0] : again[t];
+                    add_product(scores[t][2 * j], a, key[0], key[1]);
+                    add_product(scores[t][2 * j + 1], a, key[2], key[3]);
                 }
             }
+        }
 
 #pragma unroll
         for (int t = 0; t < TILES; ++t) {

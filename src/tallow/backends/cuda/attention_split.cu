@@ -1,6 +1,6 @@
 // Attention of a few queries to many keys, as in decoding: it is bound by reading keys and values once, so the keys of a
 // row are split among blocks, and the block that ends last joins what they found.
-// T: type of queries and result; C: of keys and values. D: features of a head. Q: queries of a block, which are the
+// T: type of queries and result; C: of keys and values. D: features of a head. THREADS of a block. Q: its queries, which are the
 // heads of a group at the queries' positions: query j of a (row, kv_head) is head j % group at position j / group.
 // Within a block LANES threads read one key together, 16 bytes each, and keep a softmax of their own over the keys that
 // they have met (Milakov and Gimelshein 2018); at the end these are joined, as are those of the blocks (Dao et al. 2023,
@@ -9,12 +9,11 @@
 
 namespace {
 
-constexpr int THREADS = 128;
 constexpr int SIZE = Pack<C>::SIZE;
 constexpr int LANES = D / SIZE;
 constexpr int STREAMS = THREADS / LANES;
 constexpr int AHEAD = 4;  // keys that a stream reads at a time
-constexpr int LEAST = 32;  // keys of a block
+constexpr int LEAST = 128;  // keys of a block
 static_assert(LANES <= 32 && D % SIZE == 0 && (LANES & (LANES - 1)) == 0, "a key is read by part of a warp");
 
 DEVICE float lanes_sum(float x) {
@@ -23,8 +22,8 @@ DEVICE float lanes_sum(float x) {
     return x;
 }
 
-// exp(x - highest), 0 where there is nothing.
-DEVICE float weight(float x, float highest) { return x == -infinity() ? 0.0f : expf(x - highest); }
+// 2^(x - highest), 0 where there is nothing.
+DEVICE float weight(float x, float highest) { return x == -infinity() ? 0.0f : power_of_two(x - highest); }
 
 }  // namespace
 
@@ -37,35 +36,37 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     wait_for_previous();
     const i64 row = blockIdx.z, kv_head = blockIdx.y % kv_heads, first = blockIdx.y / kv_heads * Q;
     const i64 group = heads / kv_heads, queries = n * group;
-    const i64 length = lengths ? min(lengths[row], m) : m;
-    const i64 splits = max(min(static_cast<i64>(gridDim.x), (length + LEAST - 1) / LEAST), 1ll);
+    const int length = static_cast<int>(lengths ? min(lengths[row], m) : m);
+    const int splits = max(min(static_cast<int>(gridDim.x), (length + LEAST - 1) / LEAST), 1);
     if (blockIdx.x >= splits) return;
-    const i64 share = (length + splits - 1) / splits;
-    const i64 begin = blockIdx.x * share, end = min(begin + share, length);
+    const int share = (length + splits - 1) / splits;
+    const int begin = static_cast<int>(blockIdx.x) * share, end = min(begin + share, length);
     const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
 
+    const float factor = static_cast<float>(scale) * LOG2E;  // scores in powers of two
     float query[Q][SIZE], sums[Q][SIZE], highest[Q], totals[Q];
-    i64 visible[Q];
+    int visible[Q];
 #pragma unroll
     for (int j = 0; j < Q; ++j) {
         const i64 index = min(first + j, queries - 1), head = kv_head * group + index % group, at = index / group;
         const T* from = q + row * q_stride_b + at * q_stride_n + head * q_stride_h + lane * SIZE;
-        visible[j] = causal ? length - (n - 1 - at) : length;
+        visible[j] = causal ? length - static_cast<int>(n - 1 - at) : length;
         highest[j] = -infinity();
         totals[j] = 0.0f;
 #pragma unroll
         for (int i = 0; i < SIZE; ++i) {
-            query[j][i] = to_float(from[i]) * static_cast<float>(scale);
+            query[j][i] = to_float(from[i]) * factor;
             sums[j][i] = 0.0f;
         }
     }
     const C* key_rows = keys + row * k_stride_b + kv_head * k_stride_h + lane * SIZE;
     const C* value_rows = values + row * v_stride_b + kv_head * v_stride_h + lane * SIZE;
-    for (i64 base = begin; base < end; base += STREAMS * AHEAD) {  // the same for all threads of a warp
+    const int farthest = gridDim.x == 1 ? static_cast<int>(m) - 1 : end - 1;  // without splits the length is not waited for
+    for (int base = begin; base < end; base += STREAMS * AHEAD) {  // the same for all threads of a warp
         Pack<C> key[AHEAD], value[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a) {
-            const i64 at = min(base + a * STREAMS + stream, end - 1);
+            const int at = min(base + a * STREAMS + stream, farthest);
             key[a] = load_pack(key_rows + at * k_stride_m);
             value[a] = load_pack(value_rows + at * v_stride_m);
         }
@@ -74,17 +75,18 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             float scores[AHEAD], most = highest[j];
 #pragma unroll
             for (int a = 0; a < AHEAD; ++a) {
-                const i64 at = base + a * STREAMS + stream;
-                float score = 0.0f;
+                const int at = base + a * STREAMS + stream;
+                float score = 0.0f, features[SIZE];
+                unpack(features, key[a]);
 #pragma unroll
-                for (int i = 0; i < SIZE; ++i) score = fmaf(query[j][i], to_float(key[a].at[i]), score);
+                for (int i = 0; i < SIZE; ++i) score = fmaf(query[j][i], features[i], score);
                 score = lanes_sum(score);
                 if (at >= end || at >= visible[j]) {
                     score = -infinity();
                 } else if (mask) {
                     const i64 index = min(first + j, queries - 1);
                     const i64 head = kv_head * group + index % group;
-                    score += mask[row % mask_rows * mask_b + head * mask_h + index / group * mask_n + at * mask_m];
+                    score += LOG2E * mask[row % mask_rows * mask_b + head * mask_h + index / group * mask_n + at * mask_m];
                 }
                 scores[a] = score;
                 most = fmaxf(most, score);
@@ -98,40 +100,51 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             for (int a = 0; a < AHEAD; ++a) {
                 if (scores[a] == -infinity()) continue;  // whatever lies there must not reach the sum
                 const float part = weight(scores[a], most);
+                float features[SIZE];
+                unpack(features, value[a]);
                 totals[j] += part;
 #pragma unroll
-                for (int i = 0; i < SIZE; ++i) sums[j][i] = fmaf(part, to_float(value[a].at[i]), sums[j][i]);
+                for (int i = 0; i < SIZE; ++i) sums[j][i] = fmaf(part, features[i], sums[j][i]);
             }
         }
     }
 
-    // Join the streams of the block. found[j]: D sums, then the highest score and the total.
-    __shared__ float joined[STREAMS][D + 2];
-    const i64 slot = (row * gridDim.y + blockIdx.y) * gridDim.x;
-    float* const found = scratch + slot * Q * (D + 2);
-    for (int j = 0; j < Q; ++j) {
-        __syncthreads();
+    // Join the streams of the block: D sums of each query, then the highest score and the total.
+    __shared__ float joined[Q][STREAMS][D + 2];
 #pragma unroll
-        for (int i = 0; i < SIZE; ++i) joined[stream][lane * SIZE + i] = sums[j][i];
+    for (int j = 0; j < Q; ++j) {
+#pragma unroll
+        for (int i = 0; i < SIZE; ++i) joined[j][stream][lane * SIZE + i] = sums[j][i];
         if (lane == 0) {
-            joined[stream][D] = highest[j];
-            joined[stream][D + 1] = totals[j];
-        }
-        __syncthreads();
-        float most = -infinity();
-        for (int s = 0; s < STREAMS; ++s) most = fmaxf(most, joined[s][D]);
-        float total = 0.0f;
-        for (int s = 0; s < STREAMS; ++s) total += weight(joined[s][D], most) * joined[s][D + 1];
-        for (int i = threadIdx.x; i < D; i += THREADS) {
-            float sum = 0.0f;
-            for (int s = 0; s < STREAMS; ++s) sum += weight(joined[s][D], most) * joined[s][i];
-            found[(blockIdx.x * Q + j) * (D + 2) + i] = sum;
-        }
-        if (threadIdx.x == 0) {
-            found[(blockIdx.x * Q + j) * (D + 2) + D] = most;
-            found[(blockIdx.x * Q + j) * (D + 2) + D + 1] = total;
+            joined[j][stream][D] = highest[j];
+            joined[j][stream][D + 1] = totals[j];
         }
     }
+    __syncthreads();
+    const i64 slot = (row * gridDim.y + blockIdx.y) * gridDim.x;
+    float* const found = scratch + slot * Q * (D + 2);
+    for (int i = threadIdx.x; i < Q * D; i += THREADS) {
+        const int j = i / D, feature = i % D;
+        float most = -infinity(), sum = 0.0f, total = 0.0f;
+#pragma unroll
+        for (int s = 0; s < STREAMS; ++s) most = fmaxf(most, joined[j][s][D]);
+#pragma unroll
+        for (int s = 0; s < STREAMS; ++s) {
+            const float part = weight(joined[j][s][D], most);
+            sum = fmaf(part, joined[j][s][feature], sum);
+            total = fmaf(part, joined[j][s][D + 1], total);
+        }
+        const i64 index = first + j;
+        if (splits > 1) {
+            float* const to = found + (blockIdx.x * Q + j) * (D + 2);
+            to[feature] = sum;
+            if (feature == 0) to[D] = most, to[D + 1] = total;
+        } else if (index < queries) {
+            out[((row * n + index / group) * heads + kv_head * group + index % group) * D + feature] =
+                Rounded<T>::of(total > 0.0f ? sum / total : 0.0f);
+        }
+    }
+    if (splits == 1) return;
 
     // Join the blocks: the last to come finds the work of all.
     __shared__ bool last;
@@ -158,7 +171,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const i64 index = first + j;
         if (index >= queries) return;
         float sum = 0.0f;
-#pragma unroll 8
+#pragma unroll 4
         for (int s = 0; s < splits; ++s) sum = fmaf(shares[s][j], __ldcg(found + (s * Q + j) * (D + 2) + i % D), sum);
         out[((row * n + index / group) * heads + kv_head * group + index % group) * D + i % D] = Rounded<T>::of(sum);
     }

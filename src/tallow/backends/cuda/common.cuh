@@ -60,46 +60,58 @@ template <> DEVICE u32 packed<f16>(float low, float high) {
     return y;
 }
 
-// As many numbers as 16 bytes hold.
+// As many numbers as 16 bytes hold, in the four registers that they come in.
 template <class T> struct alignas(16) Pack {
     static constexpr int SIZE = 16 / sizeof(T);
-    T at[SIZE];
+    uint4 bits;
 };
 
-template <class T> DEVICE Pack<T> load_pack(const T* from) {
-    union {
-        uint4 bytes;
-        Pack<T> pack;
-    } both = {*reinterpret_cast<const uint4*>(from)};
-    return both.pack;
+DEVICE void unpack(float (&to)[4], const Pack<f32>& from) {
+    to[0] = __uint_as_float(from.bits.x), to[1] = __uint_as_float(from.bits.y);
+    to[2] = __uint_as_float(from.bits.z), to[3] = __uint_as_float(from.bits.w);
 }
+DEVICE void unpack(float (&to)[8], const Pack<bf16>& from) {
+    const u32 words[4] = {from.bits.x, from.bits.y, from.bits.z, from.bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        to[2 * i] = __uint_as_float(words[i] << 16);
+        to[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+}
+DEVICE void unpack(float (&to)[8], const Pack<f16>& from) {
+    const u32 words[4] = {from.bits.x, from.bits.y, from.bits.z, from.bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        to[2 * i] = to_float(f16{static_cast<u16>(words[i])});
+        to[2 * i + 1] = to_float(f16{static_cast<u16>(words[i] >> 16)});
+    }
+}
+DEVICE Pack<f32> pack(const float (&from)[4], f32) {
+    return {make_uint4(__float_as_uint(from[0]), __float_as_uint(from[1]), __float_as_uint(from[2]),
+                       __float_as_uint(from[3]))};
+}
+template <class T> DEVICE Pack<T> pack(const float (&from)[8], T) {
+    return {make_uint4(packed<T>(from[0], from[1]), packed<T>(from[2], from[3]), packed<T>(from[4], from[5]),
+                       packed<T>(from[6], from[7]))};
+}
+
+template <class T> DEVICE Pack<T> load_pack(const T* from) { return {*reinterpret_cast<const uint4*>(from)}; }
 
 // Of memory that this kernel reads once: it need not stay in the first cache.
 template <class T> DEVICE Pack<T> stream_pack(const T* from) {
-    union Both {
-        uint4 bytes;
-        Pack<T> pack;
-        DEVICE Both() {}
-    } both;
+    Pack<T> to;
     asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(both.bytes.x), "=r"(both.bytes.y), "=r"(both.bytes.z), "=r"(both.bytes.w)
+                 : "=r"(to.bits.x), "=r"(to.bits.y), "=r"(to.bits.z), "=r"(to.bits.w)
                  : "l"(from));
-    return both.pack;
-}
-
-template <class T> DEVICE void store_pack(T* to, const Pack<T>& from) {
-    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&from);
+    return to;
 }
 
 // N neighbours, which begin at a multiple of 16 bytes if N is more than 1.
 template <int N, class T> DEVICE void read(float (&to)[N], const T* from) {
     if constexpr (N % Pack<T>::SIZE == 0) {
 #pragma unroll
-        for (int part = 0; part < N; part += Pack<T>::SIZE) {
-            const Pack<T> pack = load_pack(from + part);
-#pragma unroll
-            for (int i = 0; i < Pack<T>::SIZE; ++i) to[part + i] = to_float(pack.at[i]);
-        }
+        for (int part = 0; part < N; part += Pack<T>::SIZE)
+            unpack(*reinterpret_cast<float(*)[Pack<T>::SIZE]>(to + part), load_pack(from + part));
     } else {
 #pragma unroll
         for (int i = 0; i < N; ++i) to[i] = to_float(from[i]);
@@ -108,12 +120,9 @@ template <int N, class T> DEVICE void read(float (&to)[N], const T* from) {
 template <int N, class T> DEVICE void write(T* to, const float (&from)[N]) {
     if constexpr (N % Pack<T>::SIZE == 0) {
 #pragma unroll
-        for (int part = 0; part < N; part += Pack<T>::SIZE) {
-            Pack<T> pack;
-#pragma unroll
-            for (int i = 0; i < Pack<T>::SIZE; ++i) pack.at[i] = Rounded<T>::of(from[part + i]);
-            store_pack(to + part, pack);
-        }
+        for (int part = 0; part < N; part += Pack<T>::SIZE)
+            *reinterpret_cast<uint4*>(to + part) =
+                pack(*reinterpret_cast<const float(*)[Pack<T>::SIZE]>(from + part), T{}).bits;
     } else {
 #pragma unroll
         for (int i = 0; i < N; ++i) to[i] = Rounded<T>::of(from[i]);
@@ -122,6 +131,11 @@ template <int N, class T> DEVICE void write(T* to, const float (&from)[N]) {
 
 // A number as the type holds it.
 template <class T> DEVICE float rounded(float x) { return to_float(Rounded<T>::of(x)); }
+
+// Asks for the line of 128 bytes that an address is in, unless it lies at the end or beyond.
+template <class T> DEVICE void prefetch(const T* at, const T* end) {
+    if (at < end) asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
 
 // Programmatic launches (compute capability 9.0 and up; nothing elsewhere). A kernel may be put on the card while the one
 // before it still runs; it must not look at anything that kernels write, or write anything, before `wait_for_previous`.
@@ -134,6 +148,14 @@ DEVICE void next_may_start() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+constexpr float LOG2E = 1.4426950408889634f;
+
+DEVICE float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 DEVICE float warp_sum(float x) {

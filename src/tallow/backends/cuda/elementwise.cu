@@ -79,6 +79,22 @@ extern "C" __global__ void gather_rows(T* out, const W* table, const i64* ids, i
         out[blockIdx.x * width + i] = Rounded<T>::of(inside ? to_float(table[id * width + i]) : not_a_number());
 }
 
+// Rows of x (b, m, width) by number, the same of each b: out (b, count, width), `total` vectors. Negative numbers count from
+// the end; the row of one outside is NaN, as in gather_rows.
+extern "C" __global__ void take_rows(T* out, const T* x, const i64* ids, i64 total, i64 width, i64 count, i64 m) {
+    const i64 at = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+    next_may_start();
+    if (at >= total) return;
+    wait_for_previous();
+    const Place place_of = place(at, width);
+    const i64 b = static_cast<u32>(place_of.row) / static_cast<u32>(count), id = ids[place_of.row - b * count];
+    float values[VECTOR];
+    read(values, x + (b * m + min(max(id < 0 ? id + m : id, 0ll), m - 1)) * width + place_of.column);
+#pragma unroll
+    for (int i = 0; i < VECTOR; ++i) values[i] = id >= -m && id < m ? values[i] : not_a_number();
+    write(out + at * VECTOR, values);
+}
+
 // Rotates pairs of features of x (b, n, heads, d) by angles (b or 1, n, d / 2). A block does the heads of one position;
 // `angle_stride` is 0 where all rows of the batch share the angles. Heads of any width: see rotary.cu for the usual ones.
 extern "C" __global__ void rope(T* out, const T* x, const float* cosines, const float* sines, i64 n, i64 heads, i64 d,

@@ -109,3 +109,21 @@ def embedding(ids: Tensor, weight: Weight | Tensor) -> Any:
         run = function("elementwise", "gather_rows", T=NAMES[table.dtype], W=NAMES[table.dtype], VECTOR=1)
         run((numbers.size,), (min(THREADS, -(-width // 32) * 32),), (out, table, numbers, vocab, width))
     return Tensor(out, ids.device)
+
+
+@kernel("take", "cuda")
+def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Any:
+    """See ``ops.take``, but for numbers outside the axis, as in ``embedding``; rows of (b, m, width) alone."""
+    array, numbers = x.storage, indices.storage
+    if array.dtype not in NAMES or array.ndim != 3 or axis not in (1, -2) or numbers.dtype.kind not in "iu":
+        return NotImplemented
+    array, numbers = cupy.ascontiguousarray(array), cupy.ascontiguousarray(numbers, cupy.int64)
+    (b, m, width), count = array.shape, numbers.size
+    if not array.size or not count or b * count >= 1 << 32:
+        return NotImplemented
+    out = cupy.empty((b, *numbers.shape, width), array.dtype)
+    size = _vector(out, array, width=width)
+    run = function("elementwise", "take_rows", T=NAMES[array.dtype], W="f32", VECTOR=size)
+    vectors = out.size // size
+    run((-(-vectors // THREADS),), (THREADS,), (out, array, numbers, vectors, width, count, m))
+    return Tensor(out, x.device)

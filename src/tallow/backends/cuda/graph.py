@@ -16,14 +16,12 @@ from tallow.ops.kv_cache import KVCache
 R = TypeVar("R")
 
 _VALUES = ("to_numpy", "tolist")  # operations that give a tensor's value to Python
-_FUSING = ("linear", "linear_swiglu")  # those that ask for what has been put off
 
 
 class _Now(threading.local):
-    """What this thread records, and what is left to do before the next operation."""
+    """What this thread records."""
 
     graph: Graph | None = None
-    late: tuple[Callable[[], None], Any] | None = None
 
 
 _now = _Now()
@@ -49,30 +47,6 @@ def grow(cache: KVCache, more: Any) -> None:
         held[...] += more
 
     on_the_host(act)
-
-
-def put_off(launch: Callable[[], None], what: Any) -> None:
-    """Do something just before the next operation, unless that one takes it over: see ``taken_over``."""
-    catch_up()
-    _now.late = (launch, what)
-
-
-def put_off_until_now() -> Any:
-    """What has been put off, or None."""
-    return None if _now.late is None else _now.late[1]
-
-
-def taken_over() -> None:
-    """Say that the operation at hand does what has been put off."""
-    _now.late = None
-
-
-def catch_up() -> None:
-    """Do what has been put off."""
-    if _now.late is not None:
-        launch, _ = _now.late
-        _now.late = None
-        launch()
 
 
 class Graph:
@@ -118,9 +92,7 @@ class Graph:
         stream.begin_capture(mode=cupy.cuda.runtime.streamCaptureModeRelaxed)
         try:
             result = function()
-            catch_up()
         except BaseException:
-            _now.late = None
             try:
                 stream.end_capture()
             except cupy.cuda.runtime.CUDARuntimeError:
@@ -148,9 +120,9 @@ def _checked(
         return run()
     if op.name in _VALUES:
         raise CaptureError(f"{op.name} cannot be recorded: it gives a tensor's value to Python")
+    if op.name == "to_device" and args[0].device.kind == "cpu":
+        raise CaptureError(f"{op.name} cannot be recorded: it brings what lies on the CPU now, and never again")
     try:
-        if op.name not in _FUSING:
-            catch_up()
         return run()
     except RuntimeError as error:
         if isinstance(error, CaptureError):

@@ -7,7 +7,7 @@ from typing import Any
 import cupy
 
 from tallow import dtypes
-from tallow.backends.cuda import cublaslt, graph
+from tallow.backends.cuda import cublaslt
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.backends.cuda.matrix import CudaMatrix
@@ -20,7 +20,7 @@ from tallow.weights.weight import Weight
 FEW = 8
 """Rows up to which a product is bound by reading the weight."""
 
-_WARPS = 2048  # that keep a card busy
+_WARPS = 2112  # that keep a card busy: 16 for each multiprocessor of a large one
 _BFLOAT16 = dtypes.bfloat16.numpy
 
 
@@ -38,7 +38,6 @@ def linear(
     matrix = _matrix(weight)
     dtype = x.storage.dtype
     if matrix is None or dtype not in NAMES or (residual is not None and residual.storage.dtype != dtype):
-        graph.catch_up()
         return NotImplemented
     check_linear(x.shape, matrix.shape, bias, scale, residual)
     if activation not in ACTIVATIONS:
@@ -46,7 +45,6 @@ def linear(
     rows, count, distance = matrix_of(x.storage)
     out = cupy.empty((count, matrix.shape[0]), dtype)
     if out.size and not matrix.shape[1]:
-        graph.catch_up()
         return NotImplemented
     offset, factor = _vectors(bias, scale)
     added = None if residual is None else residual.storage
@@ -54,7 +52,6 @@ def linear(
         if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
             _few(out, rows, distance, matrix, offset, activation, factor, added)
             return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
-        graph.catch_up()
         if matrix.dtype == dtype:
             _many(out, rows, distance, matrix, offset, activation, factor, added)
         else:
@@ -100,31 +97,20 @@ def _few(
     gated: bool = False,
 ) -> None:
     (rows, outputs), inputs = out.shape, matrix.shape[1]
-    norm = graph.put_off_until_now()
-    if norm is not None and (norm.out.data.ptr != x.data.ptr or norm.out.size != rows * inputs):
-        norm = None
-    if norm is None or inputs * x.itemsize % 16 or residual is norm.out:
-        graph.catch_up()
-        norm = None
-    else:
-        x, distance = norm.x, norm.distance
-        graph.taken_over()
     at_once = 1 << (rows - 1).bit_length()
     warps = 1
     while warps < 8 and outputs * warps < _WARPS and inputs * matrix.itemsize >= 1024 * warps:
         warps *= 2
+    turns = -(-outputs * warps // _WARPS)  # rows of each warp
     vector = bias if bias is not None else scale
     run = function(
         "matvec", "matvec", X=NAMES[x.dtype], Y=NAMES[matrix.dtype],
-        W="f32" if vector is None else NAMES[vector.dtype], G="f32" if norm is None else NAMES[norm.gain.dtype],
-        ROWS=at_once, WARPS=warps, GATED=int(gated), NORM=int(norm is not None),
+        W="f32" if vector is None else NAMES[vector.dtype], ROWS=at_once, WARPS=warps, GATED=int(gated),
     )  # fmt: skip
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     parts = [0 if each is None else each for each in (bias, scale)]
-    normed = (0, 0) if norm is None else (norm.gain, norm.out)
     sizes = (rows, outputs, inputs, distance, added_distance, ACTIVATIONS[activation])
-    arguments = (out, x, matrix, *parts, added, *normed, *sizes, 0.0 if norm is None else norm.eps)
-    run((-(-outputs * warps // 8),), (256,), arguments)
+    run((-(-outputs * warps // (8 * turns)),), (256,), (out, x, matrix, *parts, added, *sizes))
 
 
 @kernel("linear_swiglu", "cuda")
@@ -138,7 +124,6 @@ def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
             out = cupy.empty((count, matrix.shape[0] // 2), x.storage.dtype)
             _few(out, rows, distance, matrix, gated=True)
             return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
-    graph.catch_up()
     return NotImplemented
 
 

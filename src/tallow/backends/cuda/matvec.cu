@@ -1,125 +1,137 @@
 // The affine map for a few rows: out[m, n] = activation(x[m] · w[n] + bias[n]) * scale[n] + residual[m, n].
-// It is bound by reading w, so each row of w is read once, by WARPS warps of one block, for all ROWS rows of x. The first
-// numbers of w are asked for before the kernel before this one has ended.
-// GATED: w has a row n of gates and a row outputs + n; the result is silu(x[m] · gate) * (x[m] · other).
-// NORM: x is divided by its root mean square and multiplied by `gain` first, and block 0 writes that to `normed` too.
-// X: type of x, residual and result; Y: of w; W: of bias and scale; G: of gain. Rows of w are a multiple of 16 bytes long,
-// and with NORM those of x and gain too.
+// It is bound by reading w, so each row of w is read once, by WARPS warps of one block, for all ROWS rows of x. Blocks stay
+// on the card and take row after row; the numbers of w that come next are always under way, the first ones before the kernel
+// before this one has ended. GATED: w has a row n of gates and a row outputs + n; the result is silu(x[m] · gate) * (x[m] ·
+// other). X: type of x, residual and result; Y: of w; W: of bias and scale. Rows of w are a multiple of 16 bytes long.
 #include "common.cuh"
 
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int OUTPUTS = THREADS / 32 / WARPS;  // of one block
+constexpr int OUTPUTS = THREADS / 32 / WARPS;  // of one block at a time
 constexpr int HALVES = GATED ? 2 : 1;          // rows of w that make a result
 constexpr int STEP = Pack<Y>::SIZE;
 constexpr int STRIDE = WARPS * 32 * STEP;
-constexpr int AHEAD = ROWS > 4 ? 2 : 4;  // loads under way in each thread
-constexpr int SIZE = Pack<X>::SIZE;
+constexpr int AHEAD = ROWS > 4 ? 1 : 4 / HALVES;  // loads of a chunk, in each thread and half
+constexpr int BLOCKS = ROWS <= 2 ? 4 : 1;         // of a multiprocessor: the next kernel's find room too
 
-DEVICE void fetch(Pack<Y> (&ahead)[HALVES][AHEAD], const Y* row, i64 other, int at, int inputs) {
-#pragma unroll
-    for (int half = 0; half < HALVES; ++half)
-#pragma unroll
-        for (int i = 0; i < AHEAD; ++i)
-            if (at + i * STRIDE < inputs) ahead[half][i] = stream_pack(row + half * other + at + i * STRIDE);
-}
-
-// One over the root mean square of a row, in every lane.
-DEVICE float inverse_root(const X* row, int inputs, int lane, float eps) {
-    float squares = 0.0f;
-    for (int at = lane * SIZE; at < inputs; at += 32 * SIZE) {
-        float values[SIZE];
-        read(values, row + at);
-#pragma unroll
-        for (int i = 0; i < SIZE; ++i) squares = fmaf(values[i], values[i], squares);
-    }
-    return 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(inputs) + eps);
-}
-
-template <int N> DEVICE void normalise(float (&values)[N], const G* gain, float inverse) {
-    float gains[N];
-    read(gains, gain);
-#pragma unroll
-    for (int i = 0; i < N; ++i) values[i] = rounded<X>(values[i] * inverse * gains[i]);
-}
+struct Chunk {
+    Pack<Y> at[HALVES][AHEAD];
+};
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    matvec(X* out, const X* x, const Y* w, const W* bias, const W* scale, const X* residual, const G* gain, X* normed,
-           i64 rows, i64 outputs, i64 width, i64 x_stride, i64 residual_stride, i64 activation, double eps) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+    matvec(X* out, const X* x, const Y* w, const W* bias, const W* scale, const X* residual, i64 rows, i64 outputs_,
+           i64 width, i64 x_stride, i64 residual_stride, i64 activation) {
     next_may_start();
-    __shared__ float partial[THREADS / 32][HALVES][ROWS];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, inputs = static_cast<int>(width);
-    const i64 n = min(static_cast<i64>(blockIdx.x) * OUTPUTS + warp / WARPS, outputs - 1);
-    const Y* row = w + n * width;
-    const int begin = (warp % WARPS * 32 + lane) * STEP;
-    Pack<Y> ahead[HALVES][AHEAD];
-    fetch(ahead, row, outputs * width, begin, inputs);
-    wait_for_previous();
-    float inverse[ROWS];
-    if constexpr (NORM) {
+    __shared__ float partial[2][THREADS / 32][HALVES][ROWS];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int inputs = static_cast<int>(width), outputs = static_cast<int>(outputs_);
+    const int begin = (warp % WARPS * 32 + lane) * STEP, step = gridDim.x * OUTPUTS;
+    int n = blockIdx.x * OUTPUTS + warp / WARPS, at = 0;  // the row of w at hand, and where its chunk begins
+    int late_n = n, late_at = 0;                          // of the chunk that is asked for next
+
+    const auto fetch = [&](Chunk& chunk) {
+        if (late_n < outputs) {
 #pragma unroll
-        for (int m = 0; m < ROWS; ++m)
-            inverse[m] = inverse_root(x + min(static_cast<i64>(m), rows - 1) * x_stride, inputs, lane,
-                                      static_cast<float>(eps));
-    }
+            for (int half = 0; half < HALVES; ++half)
+#pragma unroll
+                for (int i = 0; i < AHEAD; ++i) {
+                    const int column = late_at + begin + i * STRIDE;
+                    if (column < inputs)
+                        chunk.at[half][i] = stream_pack(w + (late_n + half * outputs_) * width + column);
+                }
+        }
+        late_at += AHEAD * STRIDE;
+        if (late_at >= inputs) late_at = 0, late_n += step;
+    };
+
+    // The thread that ends a result, and what is added to it, which is asked for beforehand.
+    const bool ends = WARPS == 1 ? lane < ROWS : threadIdx.x < OUTPUTS * ROWS;
+    const int row = WARPS == 1 ? lane : threadIdx.x % ROWS;
+    float extra = 0.0f;
+    const auto target = [&] { return WARPS == 1 ? n : n - warp / WARPS + static_cast<int>(threadIdx.x) / ROWS; };
+    const auto expect = [&] {
+        if (residual && ends && row < rows && target() < outputs) extra = to_float(residual[row * residual_stride + target()]);
+    };
+
     float sums[HALVES][ROWS] = {};
-    for (int at = begin; at < inputs; at += AHEAD * STRIDE) {
-        if (at != begin) fetch(ahead, row, outputs * width, at, inputs);
+    int parity = 0;
+    const auto end_row = [&] {
+        float total[HALVES] = {};
 #pragma unroll
-        for (int i = 0; i < AHEAD; ++i) {
-            const int column = at + i * STRIDE;
-            if (column >= inputs) break;
+        for (int half = 0; half < HALVES; ++half)
 #pragma unroll
             for (int m = 0; m < ROWS; ++m) {
-                float values[STEP];
-                read(values, x + min(static_cast<i64>(m), rows - 1) * x_stride + column);
-                if constexpr (NORM) normalise(values, gain + column, inverse[m]);
+                const float sum = warp_sum(sums[half][m]);
+                sums[half][m] = 0.0f;
+                if constexpr (WARPS == 1) {
+                    if (lane == m) total[half] = sum;
+                } else {
+                    if (lane == 0) partial[parity][warp][half][m] = sum;
+                }
+            }
+        if constexpr (WARPS > 1) {
+            __syncthreads();
+            if (ends) {
 #pragma unroll
                 for (int half = 0; half < HALVES; ++half)
 #pragma unroll
-                    for (int e = 0; e < STEP; ++e)
-                        sums[half][m] = fmaf(values[e], to_float(ahead[half][i].at[e]), sums[half][m]);
+                    for (int i = 0; i < WARPS; ++i)
+                        total[half] += partial[parity][threadIdx.x / ROWS * WARPS + i][half][row];
+            }
+            parity ^= 1;
+        }
+        if (!ends || row >= rows || target() >= outputs) return;
+        float y = total[0];
+        if constexpr (GATED) {
+            y = activate(rounded<X>(y), 3) * rounded<X>(total[HALVES - 1]);
+        } else {
+            if (bias) y += to_float(bias[target()]);
+            y = activate(y, static_cast<int>(activation));
+            if (scale) y *= to_float(scale[target()]);
+            y += extra;
+        }
+        out[row * outputs_ + target()] = Rounded<X>::of(y);
+    };
+
+    const auto take = [&](Chunk& chunk) {
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) {
+            const int column = at + begin + i * STRIDE;
+            if (column < inputs) {
+                float weights[HALVES][STEP];
+#pragma unroll
+                for (int half = 0; half < HALVES; ++half) unpack(weights[half], chunk.at[half][i]);
+#pragma unroll
+                for (int m = 0; m < ROWS; ++m) {
+                    float values[STEP];
+                    read(values, x + (m < rows ? m : 0) * x_stride + column);
+#pragma unroll
+                    for (int half = 0; half < HALVES; ++half)
+#pragma unroll
+                        for (int e = 0; e < STEP; ++e) sums[half][m] = fmaf(values[e], weights[half][e], sums[half][m]);
+                }
             }
         }
-    }
-#pragma unroll
-    for (int half = 0; half < HALVES; ++half)
-#pragma unroll
-        for (int m = 0; m < ROWS; ++m) {
-            const float sum = warp_sum(sums[half][m]);
-            if (lane == 0) partial[warp][half][m] = sum;
+        fetch(chunk);
+        at += AHEAD * STRIDE;
+        if (at >= inputs) {
+            end_row();
+            at = 0, n += step;
+            expect();
         }
-    if constexpr (NORM) {
-        if (blockIdx.x == 0)
-            for (int m = 0; m < rows; ++m)
-                for (int at = threadIdx.x * SIZE; at < inputs; at += THREADS * SIZE) {
-                    float values[SIZE];
-                    read(values, x + m * x_stride + at);
-                    normalise(values, gain + at, inverse[m]);
-                    write(normed + m * width + at, values);
-                }
+    };
+
+    Chunk first, second;
+    fetch(first);
+    fetch(second);
+    wait_for_previous();
+    expect();
+    while (n - warp / WARPS < outputs) {  // the same for all warps of a block
+        take(first);
+        if (n - warp / WARPS >= outputs) break;
+        take(second);
     }
-    __syncthreads();
-    if (threadIdx.x >= OUTPUTS * ROWS) return;
-    const int m = threadIdx.x % ROWS, output = threadIdx.x / ROWS;
-    const i64 target = static_cast<i64>(blockIdx.x) * OUTPUTS + output;
-    if (m >= rows || target >= outputs) return;
-    float total[HALVES] = {};
-#pragma unroll
-    for (int half = 0; half < HALVES; ++half)
-#pragma unroll
-        for (int i = 0; i < WARPS; ++i) total[half] += partial[output * WARPS + i][half][m];
-    float y = total[0];
-    if constexpr (GATED) {
-        y = activate(rounded<X>(y), 3) * rounded<X>(total[HALVES - 1]);
-    } else {
-        if (bias) y += to_float(bias[target]);
-        y = activate(y, static_cast<int>(activation));
-        if (scale) y *= to_float(scale[target]);
-        if (residual) y += to_float(residual[m * residual_stride + target]);
-    }
-    out[m * outputs + target] = Rounded<X>::of(y);
 }

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cupy
 
-from tallow.backends.cuda import graph
 from tallow.backends.cuda.kernels import NAMES, function, rows_of, vector
 from tallow.ops.dispatch import kernel
 from tallow.ops.norm import check_norm
 from tallow.tensor import Tensor
 
 _MOST_NUMBERS = 64  # that a thread keeps in registers
-
-
-class Normalised(NamedTuple):
-    """An RMS norm in a recording that has not been launched: the product that reads it may do its work.
-
-    Attributes:
-        out: the result, without gaps.
-        x: rows of numbers.
-        rows: how many.
-        distance: elements from one to the next.
-        gain: the norm's weight.
-        eps: its eps.
-    """
-
-    out: Any
-    x: Any
-    rows: int
-    distance: int
-    gain: Any
-    eps: float
 
 
 @kernel("rms_norm", "cuda")
@@ -68,16 +47,8 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     if count * size > _MOST_NUMBERS or rows >= 1 << 32:
         return NotImplemented
 
-    def launch() -> None:
-        run = function(
-            "norm", name, T=NAMES[array.dtype], W=NAMES[given[0].dtype], ROW=threads, VECTOR=size, COUNT=count
-        )
-        block = max(threads, 128)
-        arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps)
-        run((-(-rows * threads // block),), (block if threads <= 32 else threads,), arguments)
-
-    if name == "rms_norm" and size > 1 and outer_stride == inner_stride * inner and graph.recording():
-        graph.put_off(launch, Normalised(out, array, rows, inner_stride if rows > 1 else width, given[0], eps))
-    else:
-        launch()
+    run = function("norm", name, T=NAMES[array.dtype], W=NAMES[given[0].dtype], ROW=threads, VECTOR=size, COUNT=count)
+    block = threads if threads > 32 else 128
+    arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps)
+    run((-(-rows * threads // block),), (block,), arguments)
     return Tensor(out, x.device)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tallow import ops
+from tallow.device import Device
 from tallow.errors import ShapeError
 from tallow.models.clap import windows
 from tallow.models.clap.config import AudioConfig
@@ -255,11 +256,20 @@ class AudioEncoder(Module):
 def _stretched(x: Tensor, frames: int) -> Tensor:
     """(b, c, frames, bands) with more frames, by bicubic interpolation whose ends stay in place."""
     total = None
-    for rows, weights in zip(*_taps(x.shape[2], frames), strict=True):
-        part = ops.take(x, Tensor(rows).to(x.device), axis=2) * Tensor(weights).to(x.device)
+    for rows, weights in _taps_on(x.device, x.shape[2], frames):
+        part = ops.take(x, rows, axis=2) * weights
         total = part if total is None else total + part
     assert total is not None
     return total
+
+
+@functools.lru_cache(maxsize=8)
+def _taps_on(device: Device, source: int, target: int) -> list[tuple[Tensor, Tensor]]:
+    """``_taps`` as tensors on a device, pair by pair."""
+    return [
+        (Tensor(rows).to(device), Tensor(weights).to(device))
+        for rows, weights in zip(*_taps(source, target), strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=8)

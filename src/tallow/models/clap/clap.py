@@ -17,6 +17,7 @@ from tallow.models.clap.config import ClapConfig, FeatureConfig
 from tallow.models.clap.features import ClapFeatures, Clip
 from tallow.models.clap.text import TextEncoder
 from tallow.nn import Linear, Module
+from tallow.runtime.encoding import encode
 from tallow.runtime.resident import use
 from tallow.tensor import Tensor
 from tallow.text.tokenizer import Tokenizer
@@ -232,7 +233,8 @@ class Clap(Module):
         longer = [i for i, clip in enumerate(clips) if clip.is_longer and self.config.audio_config.enable_fusion]
         channels = 4 if longer else 1
         mel = Tensor(np.stack([clip.mel[:channels] for clip in clips])).to(self.logit_scale)
-        return self.audio_projection(self.audio_encoder(mel, longer)).to("cpu")
+        heard = self.audio_encoder(mel, longer) if longer else encode(self.audio_encoder, mel)
+        return self.audio_projection(heard).to("cpu")
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Token ids to rows of length 1: (texts, projection_dim)."""

@@ -13,6 +13,7 @@ from tallow.device import Device
 from tallow.errors import ArgumentError, MediaError, WeightsError
 from tallow.models.dinov3.pictures import Groups, Picture, PictureConfig, Preparation, prepared, several
 from tallow.nn import Module
+from tallow.runtime.encoding import encode
 from tallow.runtime.resident import use
 from tallow.tensor import Tensor
 from tallow.trace import span
@@ -159,7 +160,7 @@ class VisionModel(Module):
 
     def _embed_batch(self, batch: list[tuple[int, Array]]) -> Iterator[tuple[int, Array]]:
         with span("embed", images=len(batch)), use(self):
-            tokens = self(self._batch([pixels for _, pixels in batch]))
+            tokens = encode(self, self._batch([pixels for _, pixels in batch]))
             vectors = ops.l2_normalize(tokens[:, 0]).numpy()
         yield from zip([number for number, _ in batch], vectors, strict=True)
 

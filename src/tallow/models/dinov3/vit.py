@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tallow import ops
+from tallow.device import Device
 from tallow.errors import ArgumentError, ShapeError, WeightsError
 from tallow.models.dinov3.pictures import Picture, PictureConfig, Preparation
 from tallow.models.dinov3.vision import Size, VisionModel
@@ -138,6 +139,13 @@ def rotary_angles(rows: int, columns: int, placeless: int, head_dim: int, theta:
     angles = np.float32(2 * math.pi) * places * frequencies  # (rows · columns, 2, head_dim / 4)
     angles = np.concatenate([np.zeros((placeless, head_dim // 2), np.float32), angles.reshape(-1, head_dim // 2)])
     return np.cos(angles)[None], np.sin(angles)[None]
+
+
+@functools.lru_cache(maxsize=64)
+def angles_on(device: Device, rows: int, columns: int, placeless: int, head_dim: int, theta: float) -> Angles:
+    """``rotary_angles`` as tensors on a device."""
+    cos, sin = (Tensor(values).to(device) for values in rotary_angles(rows, columns, placeless, head_dim, theta))
+    return cos, sin
 
 
 class Attention(Module):
@@ -268,9 +276,7 @@ class DINOv3ViT(VisionModel):
         if pixels.ndim != 4 or height < self.unit or width < self.unit or height % self.unit or width % self.unit:
             raise ShapeError(f"pixels of shape {pixels.shape}; expected (b, 3, h, w), h and w multiples of {self.unit}")
         rows, columns, config = height // self.unit, width // self.unit, self.config
-        found = rotary_angles(rows, columns, 1 + self.registers, config.head_dim, config.rope_theta)
-        cos, sin = (Tensor(values).to(self.device) for values in found)
-        return cos, sin
+        return angles_on(self.device, rows, columns, 1 + self.registers, config.head_dim, config.rope_theta)
 
     def attention(
         self,

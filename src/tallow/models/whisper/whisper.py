@@ -19,6 +19,7 @@ from tallow.models.whisper.tokens import WhisperTokens
 from tallow.models.whisper.transcribe import Progress, Transcription
 from tallow.models.whisper.words import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS
 from tallow.nn import Module
+from tallow.runtime.encoding import encode
 from tallow.runtime.resident import use
 from tallow.tensor import Tensor
 from tallow.text.tokenizer import Tokenizer
@@ -207,7 +208,7 @@ class Whisper(Module):
             mel: (mels, 3000) log-mel, float32.
         """
         with span("encode"):
-            hidden = self.encoder(Tensor(mel[None]).to(self.decoder.positions.device))
+            hidden = encode(self.encoder, Tensor(mel[None]).to(self.decoder.positions.device))
             return [layer.cross.remember(hidden) for layer in self.decoder.layers]
 
     def language_probabilities(self, sound: Sound) -> dict[str, float]:

@@ -1,0 +1,79 @@
+"""Encoders: modules that make a tensor of a tensor, called again and again with the same shapes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+from tallow.errors import CaptureError
+from tallow.nn.module import Module
+from tallow.runtime.capture import Recording
+from tallow.tensor import Tensor
+
+logger = logging.getLogger("tallow")
+MOST_SHAPES = 4  # whose recordings, and with them their intermediate results, are kept
+
+
+def encode(encoder: Module, x: Tensor) -> Tensor:
+    """``encoder(x)``; on a card it is recorded when a shape comes for the second time, and then replayed.
+
+    A card does the work of a small batch faster than Python asks for it.
+
+    Args:
+        encoder: reads nothing that changes but x.
+        x: lies where the encoder's weights do.
+    """
+    if x.device.kind == "cpu":
+        return encoder(x)  # type: ignore[no-any-return]
+    with _lock:
+        if encoder not in _recorded:
+            _recorded[encoder] = _Recorded(encoder)
+        recorded = _recorded[encoder]
+    return recorded(x)
+
+
+class _Recorded:
+    """The recordings of an encoder, which it does not keep alive."""
+
+    def __init__(self, encoder: Module) -> None:
+        self._encoder = weakref.ref(encoder)
+        self._known: OrderedDict[Any, tuple[Tensor, Recording[Tensor]] | None] = OrderedDict()
+        self._lock = threading.Lock()  # a recording has one input and one result
+        self._recordable = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with self._lock:
+            key = (x.shape, x.dtype)
+            known, found = key in self._known, self._known.get(key)
+            if found is None and known and self._recordable:
+                found = self._record(x)
+            self._known[key] = found
+            self._known.move_to_end(key)
+            while len(self._known) > MOST_SHAPES:
+                self._known.popitem(last=False)
+            if found is None:
+                return self._run(x)
+            read, recording = found
+            read.storage[...] = x.storage
+            return recording.replay().copy()
+
+    def _run(self, x: Tensor) -> Tensor:
+        encoder = self._encoder()
+        assert encoder is not None
+        return encoder(x)  # type: ignore[no-any-return]
+
+    def _record(self, x: Tensor) -> tuple[Tensor, Recording[Tensor]] | None:
+        read = x.copy()
+        try:
+            return read, Recording(lambda: self._run(read), x.device)
+        except CaptureError as error:
+            logger.debug("encoding goes on without a recording: %s", error)
+            self._recordable = False
+            return None
+
+
+_recorded: weakref.WeakKeyDictionary[Module, _Recorded] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
