@@ -14,6 +14,8 @@ import ml_dtypes
 import numpy as np
 
 import tallow as tl
+from tallow.weights.block_matrix import BlockMatrix
+from tallow.weights.blocks import BY_NAME
 from tallow.weights.random import RandomSource
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,9 +38,30 @@ class Repeated(RandomSource):
         return np.resize(self.pool[begin:], size).reshape(shape)
 
 
-def builder(dtype="bfloat16", **options):
+class RepeatedBlocks(Repeated):
+    """Likewise, but matrices are Q4_1 blocks, as ``quantize="int4"`` makes them."""
+
+    kind = BY_NAME["q4_1"]
+
+    def __init__(self):
+        super().__init__()
+        generator = np.random.default_rng(0)
+        blocks = np.zeros(POOL // self.kind.elements, self.kind.layout)
+        blocks["qs"] = generator.integers(0, 256, blocks["qs"].shape, np.uint8)
+        blocks["d"] = generator.uniform(0.003, 0.005, len(blocks))
+        blocks["m"] = blocks["d"] * np.float16(-7.5)
+        self.blocks = blocks.view(np.uint8)
+
+    def draw(self, name, shape):
+        if len(shape) != 2:
+            return super().draw(name, shape)
+        width = shape[1] // self.kind.elements * self.kind.nbytes
+        return BlockMatrix([np.resize(self.blocks, shape[0] * width).reshape(shape[0], width)], self.kind)
+
+
+def builder(dtype="bfloat16", quantize=None):
     """Random weights on the card."""
-    return tl.VarBuilder(Repeated(), dtype=dtype, device="cuda", **options)
+    return tl.VarBuilder(RepeatedBlocks() if quantize else Repeated(), dtype=dtype, device="cuda", quantize=quantize)
 
 
 def milliseconds(call, runs=10, warm=3):

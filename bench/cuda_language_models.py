@@ -1,6 +1,6 @@
 """How fast does Qwen3 read and write on an NVIDIA GPU, and how near is that to the card's limit?
 
-    python bench/cuda_language_models.py [0.6B] [8B]
+    python bench/cuda_language_models.py [0.6B] [8B] [8B:int4]
 
 Random bfloat16 weights of the published sizes. Writing: a prompt of 128 tokens and 256 more, greedy, through
 ``generate``; every token depends on the one before. Its limit is the bytes of the weights over what the card copies.
@@ -70,9 +70,10 @@ def weights(model):
 def main():
     moved, rate = limits()
     print(f"the card copies {moved / 1e12:.2f} TB/s and multiplies {rate / 1e12:.0f} TFLOP/s", flush=True)
-    for name in sys.argv[1:] or SIZES:
+    for what in sys.argv[1:] or [*SIZES, "8B:int4"]:
+        name, _, quantize = what.partition(":")
         begun = time.perf_counter()
-        model = make(name)
+        model = make(name, quantize=quantize or None)
         loaded = time.perf_counter() - begun
         whole, steps = write(model)
         limit = moved / bytes_a_token(model)
@@ -80,8 +81,9 @@ def main():
         config = model.config
         products = 2 * 2048 * sum(w.shape[0] * w.shape[1] for w in weights(model)[1:])
         products += 2 * 2048**2 * config.num_attention_heads * config.head_dim * config.num_hidden_layers  # causal
+        storage = quantize or "bfloat16"
         verdict = (
-            f"Qwen3-{name} bfloat16: writes {whole:.0f} tok/s ({steps:.0f} without the prompt; {steps / limit:.0%} of "
+            f"Qwen3-{name} {storage}: writes {whole:.0f} tok/s ({steps:.0f} without the prompt; {steps / limit:.0%} of "
             f"{limit:.0f}), reads 2,048 in {prefill:.1f} ms ({products / prefill * 1e3 / rate:.0%} of the product's "
             f"rate); made in {loaded:.1f} s"
         )

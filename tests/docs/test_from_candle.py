@@ -76,7 +76,7 @@ def test_section(section, namespace, caplog):
 
 
 def test_every_pattern_has_its_section_and_all_but_the_table_have_code():
-    assert len(SECTIONS) == 21
+    assert len(SECTIONS) == 22
     assert [name for name, code in SECTIONS.items() if not code] == ["Guidelines"]
     assert set(CHECKS) <= set(SECTIONS)
     assert set(SECTIONS) >= NEEDS_WEIGHTS
@@ -88,6 +88,10 @@ def test_snippets_fit_beside_their_rust():
 
 def check_device(_, caplog):
     assert any(record.message.startswith("device auto: c") for record in caplog.records)
+
+
+def check_gpu(found, _):
+    assert found["x"].device is default_device()
 
 
 def check_weights(found, _):
@@ -178,6 +182,7 @@ def check_resident(found, _):
 
 CHECKS = {
     "Device": check_device,
+    "GPU": check_gpu,
     "Weights from the hub, memory-mapped": check_weights,
     "Vision: patch embedding": check_patches,
     "Vision: multi-head attention": check_attention,

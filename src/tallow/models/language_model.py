@@ -100,15 +100,14 @@ class LanguageModel(Module):
             batch: rows, at most.
             capacity: positions that a row can hold; address space is reserved for them, memory as they come.
             dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
-                ``"auto"`` is float32 on the CPU, and on a GPU as the weights are.
+                ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
         """
         config = self.config
-        weight = self.embed_tokens.weight  # type: ignore[attr-defined]
-        device = weight.device
+        gain = self.norm.weight  # type: ignore[attr-defined]
         if dtype == "auto":
-            dtype = "float32" if device.kind == "cpu" else weight.storage
+            dtype = "float32" if gain.device.kind == "cpu" else gain.dtype.name
         return DecoderCache(
-            config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, dtype, device
+            config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, dtype, gain.device
         )
 
     @property
@@ -177,7 +176,7 @@ class LanguageModel(Module):
             stream: return a ``Stream`` of pieces of text instead of waiting for the end.
             cancel: ends the answers between two tokens when it is set.
             cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
-                ``"auto"`` is float32 on the CPU, and on a GPU as the weights are.
+                ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
             session: see ``Session.generate``.
             finish: changes each result before it is given.
 
@@ -264,7 +263,7 @@ class LanguageModel(Module):
 
         Args:
             cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
-                ``"auto"`` is float32 on the CPU, and on a GPU as the weights are.
+                ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
         """
         return Session(self, cache_dtype)
 

@@ -65,10 +65,6 @@ class VarBuilder:
             raise ShapeError(f"rank {rank} of {world}: ranks count from 0 to world - 1")
         self.source = source
         self.device = as_device(device) if device is not None else CPU
-        if quantize is not None and self.device.kind != "cpu":
-            raise DTypeError(
-                f"quantize={quantize!r}: quantised weights are for the CPU; on {self.device} choose a dtype"
-            )
         self.dtype = None if dtype is None else dtypes.as_dtype(dtype)
         self.quantize = quantize
         self.group: int | None = None
@@ -254,13 +250,19 @@ class VarBuilder:
         kept = array.dtype.name if array.dtype.name in STORAGES[:3] else "float32"
         return self.dtype or dtypes.as_dtype(kept)
 
+    def _looked_up(self, array: Stored) -> DType:
+        """The type of rows of a quantised matrix, on a card that of all tensors."""
+        if self.dtype is not None or not isinstance(array, np.ndarray):
+            return self.dtype or dtypes.float32
+        return self._tensor_dtype(array)
+
     def _pack(self, array: Stored, table: bool) -> Weight:
         storage = self._storage(array, table)
         if isinstance(array, BlockMatrix) and storage != array.storage and array.storage not in self._said:
             self._said.add(array.storage)
             log.info("%s: matrices in %s are widened to %s", self.source.where, array.storage, storage)
         group = self.group if self.group and array.shape[1] % self.group == 0 else None
-        return make_weight(array, storage, self.device, group)
+        return make_weight(array, storage, self.device, group, self._looked_up(array))
 
     def _storage(self, array: Stored, table: bool = False) -> str:
         """How a matrix is to be stored."""
@@ -274,7 +276,7 @@ class VarBuilder:
             if self.quantize == "int8" or array.shape[1] % _BLOCK:
                 return "int8"
             return "q8_0" if table else "q4_1"
-        if self.dtype is not None:
+        if self.dtype is not None and (self.device.kind == "cpu" or isinstance(array, np.ndarray)):
             return self.dtype.name
         if isinstance(array, Int8Matrix):
             return "int8" if self.device.kind == "cpu" else "float16"

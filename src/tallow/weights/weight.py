@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tallow import dtypes
 from tallow.device import CPU, Device, as_device
 from tallow.dtypes import DType, as_dtype
 from tallow.errors import DTypeError
@@ -22,7 +23,7 @@ BLOCKS_MADE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """The types of GGUF's blocks that plain numbers can be put into (``weights/blocks/encode.py``)."""
 
 BLOCK_STORAGES: dict[str, tuple[str, ...]] = {
-    "cuda": (),
+    "cuda": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"),
     "cpu": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"),
 }
 """The types of GGUF's blocks (``weights/blocks``) that each kind of device multiplies as they are. Matrices in other
@@ -118,7 +119,13 @@ class Weight:
         return f"Weight(shape={self.shape}, storage={self.storage!r}, device={str(self.device)!r})"
 
 
-def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | None = None) -> Weight:
+def make_weight(
+    array: Stored,
+    storage: str,
+    device: Device = CPU,
+    group: int | None = None,
+    dtype: DType = dtypes.float32,
+) -> Weight:
     """A Weight made from a matrix.
 
     Args:
@@ -128,6 +135,7 @@ def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | 
             comes in.
         device: where to.
         group: for int8, the columns that share a scale; None for one scale a row.
+        dtype: on a card, the type in which rows of a quantised matrix are looked up.
 
     Raises:
         DTypeError: for a storage that isn't there.
@@ -140,6 +148,11 @@ def make_weight(array: Stored, storage: str, device: Device = CPU, group: int | 
         if storage in STORAGES and not (isinstance(array, Int8Matrix) and storage == "int8"):
             array = _plain(array, "float32" if storage == "int8" else storage)
         return Weight(pack(array, storage, group), device)
+    if device.kind == "cuda" and storage not in STORAGES[:3]:
+        from tallow.backends.cuda import blocks
+
+        quantised = array if isinstance(array, BlockMatrix) else _in_int8(array, group)
+        return Weight(blocks.upload(quantised, device, dtype.numpy), device)
     if device.kind == "cuda":
         from tallow.backends.cuda.matrix import upload
 
@@ -164,8 +177,12 @@ def pack_reference(array: Stored, storage: str, group: int | None = None) -> Mat
     if isinstance(array, Int8Matrix) and storage == "int8":
         return Int8Matrix(array.values.copy(), array.scales.copy())
     if storage == "int8":
-        return quantize_int8(_plain(array, "float32"), group)
+        return _in_int8(array, group)
     return DenseMatrix(_plain(array, storage).astype(as_dtype(storage).numpy, order="C"))
+
+
+def _in_int8(array: Stored, group: int | None) -> Int8Matrix:
+    return array if isinstance(array, Int8Matrix) else quantize_int8(_plain(array, "float32"), group)
 
 
 def _in_blocks(array: Stored, storage: str) -> BlockMatrix:

@@ -161,7 +161,9 @@ def test_encoders_are_recorded_when_a_shape_comes_again():
     from tests.models import tiny_dino
 
     model_class = find_class(tiny_dino.CONFIGS["vit"]["model_type"])
-    model = model_class(model_class.Config.from_dict(tiny_dino.CONFIGS["vit"]), VarBuilder.random(0, "bfloat16", "cuda"))
+    model = model_class(
+        model_class.Config.from_dict(tiny_dino.CONFIGS["vit"]), VarBuilder.random(0, "bfloat16", "cuda")
+    )
     for size in (32, 48, 32, 32, 48, 48):
         pixels = Tensor(numbers(2, 3, size, size, seed=size)).to("cuda")
         for x in (pixels, pixels * 2.0):
@@ -184,6 +186,18 @@ def test_a_model_moves_to_the_card():
         tl.asarray([[1, 2, 3]]), qwen("cpu").new_cache(1, 20))) <= 2e-5  # fmt: skip
 
 
-def test_quantised_weights_are_refused_on_the_card():
-    with pytest.raises(tl.DTypeError, match="quantised weights are for the CPU"):
-        VarBuilder.random(0, device="cuda", quantize="int8")
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_quantised_models_say_nearly_the_same(quantize, dtype):
+    ids, sides = Tensor(np.random.default_rng(0).integers(0, 500, (1, 40))), []
+    config = Qwen3Config.from_dict(QWEN)
+    for model in (
+        qwen("cpu"),
+        *(Qwen3(config, VarBuilder.random(0, dtype, kind, quantize=quantize)) for kind in ("cpu", "cuda")),
+    ):
+        cache = model.new_cache(1, 50)
+        model.hidden(ids[:, :30], cache)  # by a product of the widened matrix
+        sides.append(model.logits(model.hidden(ids[:, 30:], cache)).float().to("cpu"))
+    assert error(sides[2], sides[0]) <= 1.3 * error(sides[1], sides[0]) + NEAR[dtype]
+    assert model.blocks[0].mlp.down.weight.storage == {"int8": "int8", "int4": "q4_1"}[quantize]
+    assert len(model.generate([3, 1, 4], max_tokens=12, temperature=0, ignore_eos=True).ids) == 12

@@ -1,7 +1,7 @@
 """Large products by cuBLASLt, through ctypes: bias, tanh-GELU and residual in the product's own epilogue.
 
-cuBLASLt asks for a choice of algorithm, which it makes by heuristics; the choice is kept for each shape. It may be
-called while a stream is captured, which CuPy's own cuBLAS calls may not.
+cuBLASLt asks for a choice of algorithm, which it makes by heuristics; the choice is kept for each shape, and for large
+batches it is the fastest of several. It may be called while a stream is captured, which CuPy's cuBLAS calls may not.
 
 Source: the cuBLAS library's documentation, "Using the cuBLASLt API"; the numbers are those of ``cublasLt.h``.
 """
@@ -11,11 +11,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import cupy
 
 from tallow import dtypes
+from tallow.backends.cuda import graph
 from tallow.backends.cuda.compiler import load_library
 from tallow.errors import DeviceError
 
@@ -29,6 +31,8 @@ _EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
 _MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
 _ALIGNMENTS = (5, 6, 7, 8)  # of A, B, C and D
 WORKSPACE = 32 << 20
+_CANDIDATES = 8  # algorithms of a product that are asked for
+_ROWS_FOR_TRIAL, _USES_BEFORE_TRIAL = 2048, 20  # when it pays to try them all: batches, which are alike, not prompts
 
 
 class _Found(ctypes.Structure):
@@ -67,14 +71,35 @@ class _Plan:
         _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MOST_WORKSPACE, ctypes.c_size_t(WORKSPACE))
         for attribute, bytes_ in zip(_ALIGNMENTS, aligned, strict=True):
             _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, attribute, ctypes.c_uint32(bytes_))
-        self.found, count = _Found(), ctypes.c_int()
+        found, count = (_Found * _CANDIDATES)(), ctypes.c_int()
         _call(
             "cublasLtMatmulAlgoGetHeuristic", handle, self.product, self.weight, self.x, self.added, self.out,
-            preference, 1, ctypes.byref(self.found), ctypes.byref(count),
+            preference, _CANDIDATES, found, ctypes.byref(count),
         )  # fmt: skip
         _call("cublasLtMatmulPreferenceDestroy", preference)
-        if not count.value:
+        self.candidates = [each.algorithm for each in found[: count.value] if not each.state]
+        if not self.candidates:
             raise DeviceError(f"cuBLASLt has no algorithm for a product of {sizes} in {dtype}")
+        self.algorithm = self.candidates[0]  # the one it thinks the fastest
+        self.uses_before_trial = _USES_BEFORE_TRIAL if rows >= _ROWS_FOR_TRIAL else -1
+
+    def try_all(self, run: Callable[[Any], None]) -> None:
+        """Take the algorithm that is the fastest on this card, of those that cuBLASLt names.
+
+        Args:
+            run: does the product by an algorithm.
+        """
+        took = []
+        for algorithm in self.candidates:
+            run(algorithm)
+            begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+            begin.record()
+            run(algorithm)
+            run(algorithm)
+            end.record()
+            end.synchronize()
+            took.append(cupy.cuda.get_elapsed_time(begin, end))
+        self.algorithm = self.candidates[took.index(min(took))]
 
     def set_bias(self, address: int) -> None:
         """Where the bias of the next product lies."""
@@ -122,12 +147,19 @@ def multiply(
             _workspaces[index] = cupy.cuda.Memory(WORKSPACE)  # not the pool's: a recording may be going on
         if bias is not None:
             plan.set_bias(bias.data.ptr)
-        _call(
-            "cublasLtMatmul", _handle(index), plan.product, ctypes.byref(one), _pointer(weight), plan.weight,
-            _pointer(x), plan.x, ctypes.byref(zero if added is None else one), _pointer(beside), plan.added,
-            _pointer(out), plan.out, ctypes.byref(plan.found.algorithm), ctypes.c_void_p(_workspaces[index].ptr),
-            ctypes.c_size_t(WORKSPACE), ctypes.c_void_p(cupy.cuda.get_current_stream().ptr),
-        )  # fmt: skip
+
+        def run(algorithm: Any) -> None:
+            _call(
+                "cublasLtMatmul", _handle(index), plan.product, ctypes.byref(one), _pointer(weight), plan.weight,
+                _pointer(x), plan.x, ctypes.byref(zero if added is None else one), _pointer(beside), plan.added,
+                _pointer(out), plan.out, ctypes.byref(algorithm), ctypes.c_void_p(_workspaces[index].ptr),
+                ctypes.c_size_t(WORKSPACE), ctypes.c_void_p(cupy.cuda.get_current_stream().ptr),
+            )  # fmt: skip
+
+        if plan.uses_before_trial == 0 and not graph.recording():
+            plan.try_all(run)
+        plan.uses_before_trial -= plan.uses_before_trial >= 0 and not graph.recording()
+        run(plan.algorithm)
 
 
 def _alignment(address: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import cupy
 
+from tallow.backends.cuda.blocks import CudaBlocks
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of, vector
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.errors import ArgumentError
@@ -95,6 +96,8 @@ def embedding(ids: Tensor, weight: Weight | Tensor) -> Any:
 
     The result has the type that the table is stored in.
     """
+    if type(weight) is Weight and isinstance(weight.packed, CudaBlocks) and ids.storage.dtype.kind in "iu":
+        return Tensor(weight.packed.widened(weight.packed.dtype, ids.storage), ids.device)
     if type(weight) is Weight:
         table = weight.packed.array if isinstance(weight.packed, CudaMatrix) else None
     else:

@@ -8,6 +8,8 @@ import cupy
 
 from tallow import dtypes
 from tallow.backends.cuda import cublaslt
+from tallow.backends.cuda.blocks import FEW as FEW_OF_BLOCKS
+from tallow.backends.cuda.blocks import CudaBlocks, multiply
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.backends.cuda.matrix import CudaMatrix
@@ -35,6 +37,8 @@ def linear(
     residual: Tensor | None = None,
 ) -> Any:
     """See ``ops.linear``."""
+    if type(weight) is Weight and isinstance(weight.packed, CudaBlocks):
+        return _quantised(x, weight.packed, bias, activation, scale, residual)
     matrix = _matrix(weight)
     dtype = x.storage.dtype
     if matrix is None or dtype not in NAMES or (residual is not None and residual.storage.dtype != dtype):
@@ -57,6 +61,26 @@ def linear(
         else:
             return NotImplemented
     return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
+
+
+def _quantised(
+    x: Tensor, blocks: CudaBlocks, bias: Tensor | None, activation: str | None, scale: Tensor | None, residual: Any
+) -> Any:
+    """As ``linear``: a few rows by a kernel that widens in registers, more by a product of the widened matrix."""
+    dtype = x.storage.dtype
+    if dtype not in NAMES or not x.size or (residual is not None and residual.storage.dtype != dtype):
+        return NotImplemented
+    rows, count, distance = matrix_of(x.storage)
+    if count > FEW_OF_BLOCKS:
+        wide = Tensor(blocks.widened(dtype), x.device)
+        return linear(x, wide, bias, activation=activation, scale=scale, residual=residual)
+    check_linear(x.shape, blocks.shape, bias, scale, residual)
+    if activation not in ACTIVATIONS:
+        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    out = cupy.empty((count, blocks.shape[0]), dtype)
+    added = None if residual is None else residual.storage
+    multiply(out, rows, distance, blocks, *_vectors(bias, scale), ACTIVATIONS[activation], added)
+    return Tensor(out.reshape((*x.shape[:-1], blocks.shape[0])), x.device)
 
 
 def _matrix(weight: Weight | Tensor) -> Any:

@@ -9,7 +9,6 @@ import numpy as np
 
 from tallow.device import Device
 from tallow.dtypes import as_dtype
-from tallow.errors import DTypeError
 
 CHUNK = 16 << 20  # bytes that go to the card at a time
 
@@ -55,15 +54,12 @@ def upload(array: np.ndarray[Any, Any], storage: str, device: Device) -> CudaMat
 
     Args:
         array: in any floating-point type, of any strides and alignment.
-        storage: the type to store it in.
+        storage: the type to store it in, not a quantised one.
         device: the card.
 
     Raises:
-        DTypeError: for a storage that is quantised.
         OutOfMemoryError: if the card has no room for it.
     """
-    if storage not in ("float32", "float16", "bfloat16"):
-        raise DTypeError(f"weights in {storage} are for the CPU; on {device} they are float32, float16 or bfloat16")
     with cupy.cuda.Device(device.index):
         return CudaMatrix(to_card(array, as_dtype(storage).numpy))
 

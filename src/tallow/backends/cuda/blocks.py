@@ -1,0 +1,163 @@
+"""Quantised weights on a card, held in few bits and widened in the registers of the kernels that read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+import numpy as np
+
+from tallow.backends.cuda import tiles
+from tallow.backends.cuda.kernels import NAMES, function, matrix_of
+from tallow.backends.cuda.matrix import to_card
+from tallow.backends.cuda.tiles import HEIGHT, WIDTH, Layout, Planes
+from tallow.device import Device
+from tallow.weights.block_matrix import BlockMatrix
+from tallow.weights.quantize import Int8Matrix
+
+FEW = 16
+"""Rows up to which the kernel that widens in registers beats widening everything and a large product."""
+
+_CHUNK = 1 << 24  # numbers that are rearranged at a time
+
+
+class CudaBlocks:
+    """A quantised matrix (out, in) on a card.
+
+    Args:
+        shape: (out, in).
+        storage: ``"int8"`` or the type of the blocks.
+        layout: how they lie.
+        planes: where they lie.
+        dtype: the type that rows are looked up in, which a model then computes in.
+    """
+
+    __slots__ = ("dtype", "layout", "planes", "shape", "storage")
+
+    def __init__(
+        self, shape: tuple[int, ...], storage: str, layout: Layout, planes: Planes, dtype: np.dtype[Any]
+    ) -> None:
+        self.shape = shape
+        self.storage = storage
+        self.layout = layout
+        self.planes = planes
+        self.dtype = dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, scales and padding included."""
+        return sum(int(plane.nbytes) for plane in self.planes if plane is not None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tiles (down, across)."""
+        return -(-self.shape[0] // HEIGHT), -(-self.shape[1] // WIDTH)
+
+    def dequantize(self) -> Any:
+        """The matrix in float32."""
+        return self.widened(np.dtype(np.float32))
+
+    def rows(self, ids: Any) -> Any:
+        """The rows ``ids`` in float32: shape (…, in)."""
+        return self.widened(np.dtype(np.float32), ids)
+
+    def widened(self, dtype: np.dtype[Any], ids: Any = None) -> Any:
+        """All rows, or those of some numbers: (out, in) or (…, in). Numbers outside the matrix give rows of NaN."""
+        with self.planes.codes.device:
+            numbers = None if ids is None else cupy.ascontiguousarray(ids, np.int64)
+            out = cupy.empty((*(self.shape[:1] if ids is None else ids.shape), self.shape[1]), dtype)
+            if out.size:
+                run = function("blocks", "widen", X=NAMES[dtype], W="f32", GROUPS=1, TILES=1, WARPS=4, **self.macros())
+                across = self.size[1]
+                given = (out, 0 if numbers is None else numbers, *self.pointers(), *self.shape, across)
+                run((out.size // self.shape[1],), (32 * min(-(-across // 8), 8),), given)
+        return out
+
+    def macros(self) -> dict[str, int]:
+        """What the kernels' source is told about the layout."""
+        names = ("BITS", "RUN", "SCALES", "MINIMA", "OFFSET")
+        return dict(zip(names, map(int, _ordered(self.layout)), strict=True))
+
+    def pointers(self) -> list[Any]:
+        """The planes as kernels take them."""
+        return [0 if plane is None else plane for plane in self.planes]
+
+
+def _ordered(layout: Layout) -> tuple[int, ...]:
+    return layout.bits, layout.run, layout.scales, layout.minima, layout.offset
+
+
+def upload(matrix: BlockMatrix | Int8Matrix, device: Device, dtype: np.dtype[Any]) -> CudaBlocks:
+    """Bring a quantised matrix to a card, where it is rearranged.
+
+    Args:
+        matrix: in one of ``tiles.LAYOUTS``, or int8.
+        device: the card.
+        dtype: see ``CudaBlocks``.
+    """
+    layout = tiles.layout_of(matrix)
+    rows, columns = matrix.shape
+    step = max(1, _CHUNK // max(1, columns * HEIGHT)) * HEIGHT
+    with cupy.cuda.Device(device.index):
+        kept: list[Any] = []
+        for begin in range(0, max(rows, 1), step):
+            part = matrix[begin : begin + step]
+            if isinstance(part, BlockMatrix):
+                planes = tiles.block_planes(cupy, to_card(part.raw, np.dtype(np.uint8)), part)
+            else:
+                values, scales = to_card(part.values, np.dtype(np.int8)), to_card(part.scales, np.dtype(np.float32))
+                planes = tiles.int8_planes(cupy, values, scales)
+            if not kept:
+                down = -(-rows // HEIGHT)
+                kept = [None if p is None else cupy.empty((down, p.shape[1]), np.uint8) for p in planes]
+            for whole, plane in zip(kept, planes, strict=True):
+                if whole is not None:
+                    whole[begin // HEIGHT : begin // HEIGHT + len(plane)] = plane
+        return CudaBlocks(matrix.shape, matrix.storage, layout, Planes(*kept), dtype)
+
+
+def multiply(
+    out: Any, x: Any, distance: int, matrix: CudaBlocks, bias: Any, scale: Any, activation: int, residual: Any
+) -> None:
+    """``out = activation(x @ matrix.T + bias) · scale + residual`` for at most ``FEW`` rows.
+
+    Args:
+        out: (rows, outputs), without gaps.
+        x: rows of inputs, of out's type.
+        distance: elements from one row of x to the next.
+        matrix: (outputs, inputs).
+        bias: (outputs,), or None.
+        scale: (outputs,), of bias' type, or None.
+        activation: its number in ``common.cuh``.
+        residual: rows of outputs, of out's type, or None.
+    """
+    rows, outputs = out.shape
+    down, across = matrix.size
+    if matrix.shape[1] % WIDTH or x.data.ptr % 16 or distance * x.itemsize % 16:
+        padded = cupy.zeros((rows, across * WIDTH), x.dtype)
+        begin = cupy.lib.stride_tricks.as_strided(x, (rows, matrix.shape[1]), (distance * x.itemsize, x.itemsize))
+        padded[:, : matrix.shape[1]] = begin
+        x, distance = padded, across * WIDTH
+    warps, stacked = _split(rows, down, across)
+    vector = bias if bias is not None else scale
+    run = function(
+        "blocks", "multiply_blocks", X=NAMES[x.dtype], W="f32" if vector is None else NAMES[vector.dtype],
+        GROUPS=-(-rows // 8), TILES=stacked, WARPS=warps, **matrix.macros(),
+    )  # fmt: skip
+    added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
+    vectors = [0 if each is None else each for each in (bias, scale)]
+    sizes = (rows, outputs, down, across, distance, added_distance, activation)
+    per_block = stacked * max(1, 4 // warps)
+    arguments = (out, x, *matrix.pointers(), *vectors, added, *sizes)
+    run((-(-down // per_block),), (32 * max(4, warps),), arguments)
+
+
+def _split(rows: int, down: int, across: int) -> tuple[int, int]:
+    """Warps that share a row of tiles, and tiles, one below the other, of each warp.
+
+    The first does not depend on the number of rows, so that a row's sums are made in one order whatever stands beside.
+    """
+    warps = 1
+    while warps < 16 and down * warps < 2048 and across >= 4 * warps:
+        warps *= 2
+    return warps, 2 if rows > 2 and down >= 512 else 1
