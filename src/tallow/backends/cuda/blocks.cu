@@ -271,6 +271,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 fetch_x(stages[i], at + (i + AHEAD) * WARPS);
             }
         }
+    } else {
+        wait_for_previous();
     }
 #pragma unroll
     for (int t = 0; t < TILES; ++t)
