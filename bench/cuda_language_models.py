@@ -12,18 +12,11 @@ import time
 
 import numpy as np
 from cuda_common import builder, limits, milliseconds, report, seconds
+from qwen3_sizes import SHARED, SIZES
 
 import tallow as tl
 from tallow.models.qwen3 import Qwen3, Qwen3Config
 from tallow.tensor import Tensor
-
-SIZES = {
-    "0.6B": {"hidden_size": 1024, "num_hidden_layers": 28, "intermediate_size": 3072, "num_attention_heads": 16,
-             "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True},
-    "8B": {"hidden_size": 4096, "num_hidden_layers": 36, "intermediate_size": 12288, "num_attention_heads": 32,
-           "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": False},
-}  # fmt: skip
-SHARED = {"vocab_size": 151936, "max_position_embeddings": 40960, "rope_theta": 1e6}
 
 
 def make(name, **options):

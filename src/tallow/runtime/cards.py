@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from tallow.device import Device, as_device
 from tallow.errors import DeviceError
+from tallow.tensor import Tensor
 
 
 class MemoryInfo(NamedTuple):
@@ -55,6 +58,31 @@ def synchronize(device: Device | str = "cuda") -> None:
 
     with cupy.cuda.Device(place.index):
         cupy.cuda.runtime.deviceSynchronize()
+
+
+class Arriving:
+    """A tensor's values on their way from a card, as they are when everything asked for before is done.
+
+    Args:
+        x: the tensor; it may be overwritten afterwards.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        import cupy
+
+        array = x.storage
+        with cupy.cuda.Device(x.device.index):
+            stream = cupy.cuda.get_current_stream()
+            self._memory = cupy.cuda.alloc_pinned_memory(array.nbytes)
+            array.data.copy_to_host_async(self._memory.ptr, array.nbytes, stream)
+            self._done = stream.record()
+        self._shape, self._dtype = array.shape, array.dtype
+
+    def wait(self) -> np.ndarray[Any, Any]:
+        """The values, once they are here."""
+        self._done.synchronize()
+        count = int(np.prod(self._shape))
+        return np.frombuffer(self._memory, self._dtype, count).reshape(self._shape)
 
 
 def _card(device: Device | str) -> Device:

@@ -94,22 +94,27 @@ def generate(
     guesses: list[list[int]] = [[] for _ in active]
     step = DecodeStep(model, cache)
     on_card = cache.layers[0].device.kind != "cpu"  # the CPU chooses in no time
-    while True:
-        lasts = []
-        for request, scores, guess in zip(active, rows, guesses, strict=True):
-            id, piece, used = _take(request, scores, guess)
-            lasts.append((id, used))
-            now = time.perf_counter()
-            request.timings.prefill, request.timings.decode = middle - begun, now - middle
-            piece += request.end() if request.finish_reason else ""
-            if piece:
-                yield request.row, piece
-        active, lasts = _drop_finished(active, lasts, cache, guesses)
-        if not active or _cancelled(active):
-            return
-        guesses = [request.guess() for request in active]
-        with span("decode", rows=len(active)), use(model):
-            rows = step([id for id, _ in lasts], guesses, on_card and all(request.likeliest for request in active))
+    try:
+        while True:
+            lasts = []
+            for request, scores, guess in zip(active, rows, guesses, strict=True):
+                id, piece, used = _take(request, scores, guess)
+                lasts.append((id, used))
+                now = time.perf_counter()
+                request.timings.prefill, request.timings.decode = middle - begun, now - middle
+                piece += request.end() if request.finish_reason else ""
+                if piece:
+                    yield request.row, piece
+            if any(request.finish_reason for request in active):
+                step.take_back()
+            active, lasts = _drop_finished(active, lasts, cache, guesses)
+            if not active or _cancelled(active):
+                return
+            guesses = [request.guess() for request in active]
+            with span("decode", rows=len(active)), use(model):
+                rows = step([id for id, _ in lasts], guesses, on_card and all(request.likeliest for request in active))
+    finally:
+        step.take_back()
 
 
 def read_padded(

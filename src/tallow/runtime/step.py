@@ -13,6 +13,7 @@ from tallow.device import CPU
 from tallow.errors import CaptureError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
+from tallow.runtime.cards import Arriving
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ class RecordedStep:
         self._lengths = self._caches[0].lengths
         return self._recording.result
 
+    def again(self) -> Tensor | None:
+        """Take the step once more, for the ids that the last one gave; None if it is not recorded for these rows.
+
+        Only for a function whose result are ids (rows, 1) on a card.
+        """
+        if self._recording is None or self._lengths is not self._caches[0].lengths:
+            return None
+        self._ids.storage[...] = self._recording.result.storage
+        return self._recording.replay()
+
 
 class DecodeStep:
     """The step of a language model: a token of each row, or a few where the next ones were guessed.
@@ -82,6 +93,8 @@ class DecodeStep:
         self._likeliest = RecordedStep(
             lambda ids: ops.argmax(model.logits(model.hidden(ids, cache)), axis=-1), cache.layers
         )
+        self._told: list[int] = []  # the likeliest tokens that the last call gave
+        self._early: Arriving | None = None  # what follows them, asked for before the caller has
 
     def __call__(
         self, ids: Sequence[int], guesses: Sequence[Sequence[int]], likeliest: bool = False
@@ -98,11 +111,29 @@ class DecodeStep:
             its last. Logits are overwritten by the next step.
         """
         if likeliest:
-            return self._likeliest(ids).tolist()  # type: ignore[no-any-return]  # (rows, 1)
+            return self._follow(list(ids))
+        self.take_back()
         rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
         width = max(map(len, rows))
         logits = self._single(ids) if width == 1 else self._read(rows, width)
         return [scores[width - len(row) :] for scores, row in zip(logits.float().numpy(), rows, strict=True)]
+
+    def _follow(self, ids: list[int]) -> list[Sequence[Array | int]]:
+        """The likeliest token after each row's. While the caller looks at it, the card goes on with the next step."""
+        if self._early is None or ids != self._told:
+            self.take_back()
+            self._early = Arriving(self._likeliest(ids))
+        found, further = self._early, self._likeliest.again()
+        self._early = None if further is None else Arriving(further)
+        rows: list[Sequence[Array | int]] = found.wait().tolist()  # (rows, 1)
+        self._told = [int(row[0]) for row in rows]
+        return rows
+
+    def take_back(self) -> None:
+        """Forget a step that was begun early. To be called before the rows are changed, and at the end."""
+        if self._early is not None:
+            self._early = None
+            self._cache.truncate((self._cache.lengths - 1).tolist())
 
     def _read(self, rows: Sequence[Sequence[int]], width: int) -> Tensor:
         padded = np.array([[0] * (width - len(row)) + list(row) for row in rows])
