@@ -25,7 +25,8 @@ tl.synchronize()
 loaded = time.perf_counter()
 model.generate([1, 2, 3], max_tokens=1, temperature=0, ignore_eos=True)
 done = time.perf_counter()
-print(f"imports {{imported - begun:.2f}} s, weights {{loaded - imported:.2f}} s, token {{done - loaded:.2f}} s", flush=True)
+parts = {{"imports": imported - begun, "weights": loaded - imported, "token": done - loaded}}
+print(", ".join(f"{{name}} {{took:.2f}} s" for name, took in parts.items()))
 """
 
 

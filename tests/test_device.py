@@ -67,3 +67,55 @@ def test_auto_takes_a_card_that_can_be_used(monkeypatch, caplog):
     assert as_device("auto") is tl.Device("cuda")
     assert "cuda:0 (2 GPU(s) found)" in caplog.text
     default_device.cache_clear()
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A machine with one card that can be used, as far as ``cuda_trouble`` can see; gives a way to change that."""
+    said = {"count": 1, "driver": (13, 0), "toolkit": (13, 0), "capability": (9, 0), "cupy": True}
+    monkeypatch.setattr(device, "_forked", False)
+    monkeypatch.setattr(device, "cuda_device_count", lambda: said["count"])
+    monkeypatch.setattr(device, "driver_version", lambda: said["driver"])
+    monkeypatch.setattr(device, "_toolkit_version", lambda: said["toolkit"])
+    monkeypatch.setattr(device, "compute_capability", lambda index: said["capability"])
+    find = device.importlib.util.find_spec
+    monkeypatch.setattr(
+        device.importlib.util, "find_spec", lambda name: said["cupy"] or None if name == "cupy" else find(name)
+    )
+    device._too_old.cache_clear()
+    yield said
+    device._too_old.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"count": 0}, "no CUDA device on this machine"),
+        ({"cupy": False}, r"not installed: pip install 'tallow\[cuda\]'"),
+        ({"driver": (12, 4)}, r"driver is for CUDA 12\.4, the installed backend needs 13\.0.*tallow\[cuda12\]"),
+        ({"driver": (11, 8), "toolkit": (12, 0)}, r"driver is for CUDA 11\.8.*update the driver$"),
+        ({"capability": (7, 5)}, r"compute capability 7\.5; 8\.0 .*is the least"),
+    ],
+)
+def test_why_a_card_cannot_be_used(card, change, message):
+    card.update(change)
+    if message is None:
+        assert as_device("cuda:0") is tl.Device("cuda")
+        return
+    with pytest.raises(tl.DeviceError, match=message):
+        as_device("cuda")
+    default_device.cache_clear()
+    assert as_device("auto") is CPU
+    default_device.cache_clear()
+
+
+def test_a_card_that_the_machine_lacks(card):
+    with pytest.raises(tl.DeviceError, match=r"has 1 CUDA device\(s\), cuda:0 to cuda:0"):
+        as_device("cuda:7")
+
+
+def test_a_forked_process_is_told_why_it_cannot_use_the_card(card):
+    device._note_fork()
+    with pytest.raises(tl.DeviceError, match="forked; start such processes with multiprocessing's 'spawn'"):
+        as_device("cuda")

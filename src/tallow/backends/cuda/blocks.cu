@@ -91,14 +91,9 @@ DEVICE void load(Tile& tile, const Planes& planes, i64 number, int lane) {
     }
 }
 
-// With minima, the sum of x over a run is known, and codes may stand for HEIGHT_OF_CODES more than they do until the end: that
-// saves a step for each. A float's bits would suffer.
-constexpr bool RAISED = MINIMA && BITS < 8 && sizeof(X) == 2;
-constexpr float HEIGHT_OF_CODES = Code::BASE == 0x43004300 ? 128.0f : 1024.0f;
-
 // The numbers that the codes of columns 16 (pair / 2) + 4 (lane % 4) + 2 (pair % 2) + 0 and 1 stand for, in the lane's
 // first or second row.
-DEVICE u32 numbers(const Tile& tile, int row, int pair, bool raised = false) {
+DEVICE u32 numbers(const Tile& tile, int row, int pair) {
     if constexpr (BITS == 8) {  // the low seven bits less what the sign stands for
         const u32 word = tile.codes[4 * row + pair / 2] >> (pair % 2 * 8);
         return Code::add((word & 0x007f007f) | Code::BASE, (word & 0x00800080) | (Code::BASE ^ 0x80008000));
@@ -109,7 +104,7 @@ DEVICE u32 numbers(const Tile& tile, int row, int pair, bool raised = false) {
             const int at = BITS == 6 ? 2 * pair : 8 * row + pair;
             word |= (at > 4 ? bits >> (at - 4) : bits << (4 - at)) & (BITS == 6 ? 0x00300030 : 0x00100010);
         }
-        return RAISED && raised ? word : Code::add(word, (Code::BASE ^ 0x80008000) + OFFSET * 0x00010001u);
+        return Code::add(word, (Code::BASE ^ 0x80008000) + OFFSET * 0x00010001u);
     }
 }
 
@@ -203,8 +198,8 @@ DEVICE void multiply(float (&sums)[TILES][GROUPS][4], const Stage& stage) {
             float parts[GROUPS][4] = {};
 #pragma unroll
             for (int i = run * STEP / 16; i < (run + 1) * STEP / 16; ++i) {
-                const u32 a[4] = {numbers(tile, 0, 2 * i, true), numbers(tile, 1, 2 * i, true),
-                                  numbers(tile, 0, 2 * i + 1, true), numbers(tile, 1, 2 * i + 1, true)};
+                const u32 a[4] = {numbers(tile, 0, 2 * i), numbers(tile, 1, 2 * i),
+                                  numbers(tile, 0, 2 * i + 1), numbers(tile, 1, 2 * i + 1)};
 #pragma unroll
                 for (int group = 0; group < GROUPS; ++group)
                     stage.x[group].multiply(RUN ? parts[group] : sums[t][group], a, i);
@@ -214,7 +209,7 @@ DEVICE void multiply(float (&sums)[TILES][GROUPS][4], const Stage& stage) {
                 for (int row = 0; row < 2; ++row) {
                     const float factor = scale(tile, row, run);
                     const float least =
-                        MINIMA ? minimum(tile, row, run) - (RAISED ? HEIGHT_OF_CODES * factor : 0.0f) : 0.0f;
+                        MINIMA ? minimum(tile, row, run) : 0.0f;
 #pragma unroll
                     for (int group = 0; group < GROUPS; ++group)
 #pragma unroll

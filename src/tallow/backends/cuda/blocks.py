@@ -160,4 +160,4 @@ def _split(rows: int, down: int, across: int) -> tuple[int, int]:
     warps = 1
     while warps < 16 and down * warps < 2048 and across >= 4 * warps:
         warps *= 2
-    return warps, 2 if down >= 512 else 1
+    return warps, 2 if rows > 2 and down >= 512 else 1
