@@ -77,7 +77,7 @@ def unique_all(x: Tensor, /) -> UniqueAll:
         ``values`` (k,), ``indices`` (k,) of their first occurrences, ``inverse_indices`` (x's shape) that rebuild x
         from the values, and ``counts`` (k,); all but the values int64.
     """
-    values, indices, inverse, counts = _unique(x, return_index=True, return_inverse=True, return_counts=True)
+    values, indices, inverse, counts = _unique(x, return_inverse=True, return_counts=True)
     return UniqueAll(
         wrap_as(values, x.storage.dtype, x.device),
         wrap(indices, x.device),
@@ -89,22 +89,23 @@ def unique_all(x: Tensor, /) -> UniqueAll:
 @operation
 def unique_counts(x: Tensor, /) -> UniqueCounts:
     """The ``values`` and ``counts`` of ``unique_all``."""
-    values, counts = _unique(x, return_counts=True)
+    values, _, counts = _unique(x, return_counts=True)
     return UniqueCounts(wrap_as(values, x.storage.dtype, x.device), wrap(counts, x.device))
 
 
 @operation
 def unique_inverse(x: Tensor, /) -> UniqueInverse:
     """The ``values`` and ``inverse_indices`` of ``unique_all``."""
-    values, inverse = _unique(x, return_inverse=True)
+    values, _, inverse = _unique(x, return_inverse=True)
     return UniqueInverse(wrap_as(values, x.storage.dtype, x.device), wrap(inverse.reshape(x.shape), x.device))
 
 
 @operation
 def unique_values(x: Tensor, /) -> Tensor:
     """The ``values`` of ``unique_all``."""
-    return wrap_as(_unique(x), x.storage.dtype, x.device)
+    return wrap_as(_unique(x)[0], x.storage.dtype, x.device)
 
 
 def _unique(x: Tensor, **options: bool) -> Any:
-    return quiet.run(module_of(x.storage).unique, widened(x.storage), equal_nan=False, **options)
+    # Asked for indices, NumPy sorts stably: all four then choose the same one of equal zeros, and order NaNs alike.
+    return quiet.run(module_of(x.storage).unique, widened(x.storage), return_index=True, equal_nan=False, **options)
