@@ -39,6 +39,8 @@ constexpr int64_t stretch_bytes = 1024, row_bytes = stretch_bytes + 64;
 struct Panels {
     const unsigned char* weights;
     int64_t bytes;  // from one panel to the next
+    const unsigned char* ahead;  // what will be read after these, to be fetched meanwhile; or nullptr
+    int64_t ahead_step;          // bytes of it for each step
 };
 
 // `sums` holds `panel_width` sums a row, and `panel_sums` from one panel to the next.
@@ -58,6 +60,8 @@ void block(const unsigned char* x, Panels from, int32_t* sums, int64_t panel_sum
     }
     const unsigned char* weights = from.weights;
     for (int64_t i = 0; i < steps; ++i) {
+        if constexpr (2 * rows >= A::block_rows)  // as blocks beside others have
+            if (from.ahead) prefetch(from.ahead + i * from.ahead_step);
         typename A::Weights w[vectors];
         TALLOW_UNROLL
         for (int v = 0; v < vectors; ++v)
@@ -126,18 +130,30 @@ TALLOW_INLINE void multiply_few(const PackedMatrix& w, const Tile& tile, const u
         int64_t panels = smaller(panels_at_once(rows), A::most_panels);
         while (panels > tile.panel_end - p) panels /= 2;
         int32_t* sums = work.sums + (p - tile.panel_begin) * panel_sums;
-        const Panels from{w.panels + p * w.panel_bytes + s.first_step * panel_vectors * A::vector_bytes, w.panel_bytes};
+        const unsigned char* weights = w.panels + p * w.panel_bytes + s.first_step * panel_vectors * A::vector_bytes;
+        const Panels from{weights, w.panel_bytes, nullptr, 0};
         A::pick(rows, panels)(x, from, sums, panel_sums, s.steps, s.first);
         for (int64_t i = 0; s.last && i < panels; ++i) finish(sums + i * panel_sums, 0, rows, p + i);
         p += panels;
     }
 }
 
-// Many blocks of rows: each panel's stretch is widened once, and then used by all.
+// Where a tile's product reads weights after a panel's stretch: in the next panel, or the next stretch. A step takes
+// `step` bytes.
+TALLOW_INLINE const unsigned char* weights_after(const PackedMatrix& w, const Tile& tile, int64_t panel, const Stretch& s,
+                                                 int64_t step) {
+    if (panel + 1 < tile.panel_end) return w.panels + (panel + 1) * w.panel_bytes + s.first_step * step;
+    if (s.last) return w.panels + tile.panel_end * w.panel_bytes;  // the next tile, perhaps
+    return w.panels + tile.panel_begin * w.panel_bytes + (s.first_step + s.steps) * step;
+}
+
+// Many blocks of rows: each panel's stretch is widened once, and then used by all. While it is, the next one is fetched:
+// a model's weights come from memory, where the first block would wait for them.
 template <typename A, typename Finish>
 TALLOW_INLINE void multiply_many(const PackedMatrix& w, const Tile& tile, const unsigned char* x, const Work& work,
                                  const Stretch& s, Finish&& finish) {
     using Wide = typename A::Wide;
+    constexpr int64_t step = panel_vectors * A::vector_bytes;
     const int64_t rows = tile.row_end - tile.row_begin, blocks = (rows + Wide::block_rows - 1) / Wide::block_rows;
     auto sums_of = [&](int64_t row, int64_t panel) {
         return work.sums + ((panel - tile.panel_begin) * rows + row) * panel_width;
@@ -149,15 +165,18 @@ TALLOW_INLINE void multiply_many(const PackedMatrix& w, const Tile& tile, const 
             row += count;
         }
     };
+    const int64_t part = (step + blocks - 1) / blocks;
     for (int64_t p = tile.panel_begin; p < tile.panel_end; ++p) {
-        const unsigned char* weights = w.panels + p * w.panel_bytes + s.first_step * panel_vectors * A::vector_bytes;
+        const unsigned char* weights = w.panels + p * w.panel_bytes + s.first_step * step;
         if constexpr (A::vector_bytes != Wide::vector_bytes) {
             for (int64_t i = 0; i < s.steps * panel_vectors; ++i)
                 A::widen(weights + i * A::vector_bytes, work.weights + i * Wide::vector_bytes);
             weights = work.weights;
         }
+        const unsigned char* ahead = weights_after(w, tile, p, s, step);
         each_block([&](int64_t row, int64_t count) {
-            Wide::pick(count, 1)(x + row * row_bytes, {weights, 0}, sums_of(row, p), 0, s.steps, s.first);
+            Wide::pick(count, 1)(x + row * row_bytes, {weights, 0, ahead, part}, sums_of(row, p), 0, s.steps, s.first);
+            ahead += s.steps * part;
         });
     }
     // Only now, side by side along the rows: were each panel written as soon as it is ready, down all rows, then what rows

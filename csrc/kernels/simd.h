@@ -51,6 +51,14 @@ using std::uint8_t;
 
 TALLOW_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 TALLOW_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+// Starts to bring a cache line nearer, into the second cache; any address will do.
+TALLOW_INLINE void prefetch(const void* p) {
+#if !TALLOW_SIMD_NEON
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+#elif !defined(_MSC_VER)
+    __builtin_prefetch(p, 0, 2);
+#endif
+}
 TALLOW_INLINE float as_float(uint32_t bits) {
     float value;
     std::memcpy(&value, &bits, 4);

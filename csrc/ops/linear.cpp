@@ -23,8 +23,9 @@ struct Grid {
 constexpr int64_t least_work = 1 << 15;
 // A tile's rows and features: what of activations and sums fits in a core's second cache.
 constexpr int64_t most_rows = 140, most_features = 384;
-// Enough tiles for each thread that the last ones end nearly together, if they aren't too small to be worth their setup.
-constexpr int64_t tiles_a_thread = 12, least_tile_work = int64_t(1) << 20;
+// Enough tiles for each thread that the last ones end nearly together, if they aren't too small to be worth their setup:
+// a tile of many rows copies its inputs first, one of few rows reads nothing but weights.
+constexpr int64_t tiles_a_thread = 4, narrow_tiles_a_thread = 12, least_tile_work = int64_t(1) << 20;
 
 Grid cut(const LinearArgs& args, int64_t panels, int threads) {
     const PackedMatrix& w = *args.weight;
@@ -33,7 +34,8 @@ Grid cut(const LinearArgs& args, int64_t panels, int threads) {
     Grid grid{divide_up(args.rows, most_rows), divide_up(panels * panel, most_features)};
     if (threads == 1 || work < least_work) return args.rows <= block_rows ? Grid{1, 1} : grid;
     if (args.rows <= block_rows) {
-        grid.across = std::min(panels, std::clamp<int64_t>(work / args.rows / (1 << 16), threads, threads * tiles_a_thread));
+        const int64_t most = threads * narrow_tiles_a_thread;
+        grid.across = std::min(panels, std::clamp<int64_t>(work / args.rows / (1 << 16), threads, most));
         return grid;
     }
     const int64_t wanted = std::clamp<int64_t>(work / least_tile_work, threads, threads * tiles_a_thread);
@@ -85,8 +87,9 @@ void multiply(const LinearArgs& args, const QuantizedRows* quantized) {
     const MatrixKernels& kernels = *args.weight->kernels;
     const int64_t panels = divide_up(args.weight->n, kernels.panel);
     const Grid grid = cut(args, panels, ThreadPool::instance().threads());
+    // Tiles of the same weights follow each other: threads that are at them together read them from memory once.
     parallel_for(grid.down * grid.across, 1, [&](int64_t tile_index, int64_t) {
-        const int64_t row = tile_index / grid.across, column = tile_index % grid.across;
+        const int64_t row = tile_index % grid.down, column = tile_index / grid.down;
         const Tile tile{args.rows * row / grid.down, args.rows * (row + 1) / grid.down,  //
                         panels * column / grid.across, panels * (column + 1) / grid.across};
         kernels.multiply(args, quantized, tile, thread_scratch(kernels.scratch_bytes(args, tile)));
