@@ -67,11 +67,39 @@ void softmax(const SoftmaxArgs& args, int64_t begin, int64_t end) {
         softmax_row(args.x + row * args.x_stride, args.out + row * args.out_stride, args.width, args.log);
 }
 
+Largest first_largest(const float* x, int64_t count) {
+    Largest found{x[0], 0};
+    for (int64_t i = 1; i < count && found.value == found.value; ++i)
+        if (x[i] > found.value || x[i] != x[i]) found = {x[i], i};
+    return found;
+}
+
+// Block by block: only in blocks that hold something larger are numbers looked at one by one.
+Largest argmax(const float* x, int64_t count) {
+    constexpr int64_t block = 16 * width;
+    Largest found{-infinity, 0};
+    for (int64_t i = 0; i < count; i += block) {
+        if (count - i >= block) {
+            F32 most = load(x + i), strange = most - most;  // NaN where a number is infinite or NaN
+            for (int64_t j = width; j < block; j += width) {
+                const F32 y = load(x + i + j);
+                most = max(y, most), strange = strange + (y - y);
+            }
+            if (sum(strange) == 0.0f && largest(most) <= found.value) continue;
+        }
+        const Largest in_block = first_largest(x + i, smaller(block, count - i));
+        if (in_block.value != in_block.value) return {in_block.value, i + in_block.index};
+        if (in_block.value > found.value) found = {in_block.value, i + in_block.index};
+    }
+    return found;
+}
+
 }  // namespace
 
 void add_rowwise_kernels(Kernels& table) {
     table.activate = activate_row;
     table.softmax = softmax;
+    table.argmax = argmax;
 }
 
 }  // namespace tallow::TALLOW_LEVEL

@@ -1,4 +1,4 @@
-// Activations, number by number, and softmax, row by row.
+// Activations, number by number, and softmax and the largest element, row by row.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,19 @@ struct SoftmaxArgs {
     std::int64_t rows, width;
     std::int64_t out_stride, x_stride;
     bool log;  // of the result
+};
+
+struct ArgmaxArgs {
+    std::int64_t* out;
+    const float* x;
+    std::int64_t rows, width;  // at least 1 wide
+    std::int64_t x_stride;     // floats from one row to the next
+};
+
+// The largest of some numbers, the first of equals. NaN is larger than all others.
+struct Largest {
+    float value;
+    std::int64_t index;
 };
 
 }  // namespace tallow

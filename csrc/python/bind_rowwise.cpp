@@ -46,6 +46,14 @@ void bind_rowwise(nb::module_& m) {
                                x.shape[1], x.strides[0] / 4, log};
         perform([args] { softmax(args); });
     });
+
+    m.def("argmax", [](const Array& out, const Array& x) {
+        const bool fits = x.ndim == 2 && out.ndim == 1 && out.shape[0] == x.shape[0] && x.shape[1] > 0;
+        if (!fits || !x.rows_contiguous() || !out.contiguous()) throw std::invalid_argument("argmax: arrays do not fit");
+        const ArgmaxArgs args{out.as<std::int64_t>(DType::i64, "out"), x.as<const float>(DType::f32, "x"), x.shape[0], x.shape[1],
+                              x.strides[0] / 4};
+        perform([args] { argmax(args); });
+    });
 }
 
 }  // namespace tallow

@@ -1,5 +1,7 @@
-// Activations and softmax against plain loops in double precision.
+// Activations, softmax and the largest element against plain loops in double precision.
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "check.h"
 #include "core/thread_pool.h"
@@ -40,6 +42,29 @@ LEVEL_TEST(softmax_rows) {
                 CHECK(std::fabs(out[i * width + j] - wanted) <= 2e-6 * wanted);
                 CHECK(std::fabs(logs[i * width + j] - std::log(wanted)) <= 2e-6 + 2e-6 * std::fabs(std::log(wanted)));
             }
+        }
+    }
+}
+
+LEVEL_TEST(argmax_of_rows) {
+    Random random(13);
+    const float huge = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    for (std::int64_t width : {1, 2, 15, 16, 255, 256, 257, 1000, 50001}) {
+        const std::int64_t rows = 6, stride = width + 3;
+        std::vector<float> x = random.numbers(rows * stride);
+        for (float& value : x) value = std::round(value * 4);  // many equals
+        x[1 * stride + width / 2] = huge;
+        std::fill_n(x.begin() + 2 * stride, width, -huge);
+        x[3 * stride + width - 1] = nan, x[3 * stride + width / 3] = nan, x[3 * stride] = huge;
+        std::fill_n(x.begin() + 4 * stride, width, -7.0f);
+        std::vector<std::int64_t> out(rows, -1);
+        argmax({out.data(), x.data(), rows, width, stride});
+        for (std::int64_t i = 0; i < rows; ++i) {
+            const float* row = x.data() + i * stride;
+            std::int64_t wanted = 0;
+            for (std::int64_t j = 1; j < width && row[wanted] == row[wanted]; ++j)
+                if (row[j] > row[wanted] || row[j] != row[j]) wanted = j;
+            CHECK(out[i] == wanted);
         }
     }
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tallow import _cpu
 from tallow.ops import zeros
 from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.request import Options, Request
@@ -84,16 +85,18 @@ def generate(
     active = sorted(requests, key=lambda r: r.reused - len(r.prompt))  # the longest first
     cache.select([requests.index(request) for request in active])
     begun = time.perf_counter()
-    with span("prefill", tokens=sum(len(r.prompt) - r.reused for r in active)), use(model):
+    in_use = use(model)
+    with span("prefill", tokens=sum(len(r.prompt) - r.reused for r in active)), in_use:
         prompts = [request.prompt[request.reused :] for request in active]
         last = read_padded(model, prompts, cache, chunk, lambda: _cancelled(active))
         rows: list[Sequence[Array | int]] = [[scores] for scores in model.logits(last).float().numpy()]
     middle = time.perf_counter()
     if not rows:  # cancelled
         return
+    if len(prompts[0]) >= CHUNK:
+        _cpu.release_buffers()  # of results as long as a chunk; single tokens need none of it
     guesses: list[list[int]] = [[] for _ in active]
     step = DecodeStep(model, cache)
-    on_card = cache.layers[0].device.kind != "cpu"  # the CPU chooses in no time
     try:
         while True:
             lasts = []
@@ -105,14 +108,16 @@ def generate(
                 piece += request.end() if request.finish_reason else ""
                 if piece:
                     yield request.row, piece
-            if any(request.finish_reason for request in active):
+            finished = any([request.finish_reason for request in active])
+            if finished:
                 step.take_back()
-            active, lasts = _drop_finished(active, lasts, cache, guesses)
+            if finished or any(guesses):
+                active, lasts = _drop_finished(active, lasts, cache, guesses)
             if not active or _cancelled(active):
                 return
             guesses = [request.guess() for request in active]
-            with span("decode", rows=len(active)), use(model):
-                rows = step([id for id, _ in lasts], guesses, on_card and all(request.likeliest for request in active))
+            with span("decode", rows=len(active)), in_use:
+                rows = step([id for id, _ in lasts], guesses, all([request.likeliest for request in active]))
     finally:
         step.take_back()
 
@@ -194,4 +199,4 @@ def _drop_finished(
 
 def _cancelled(requests: Sequence[Request]) -> bool:
     """Whether the caller has asked to stop."""
-    return any(request.options.cancel is not None and request.options.cancel.is_set() for request in requests)
+    return any([request.options.cancel is not None and request.options.cancel.is_set() for request in requests])

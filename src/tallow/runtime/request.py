@@ -75,6 +75,9 @@ class Request:
         self.finish_reason: str | None = None
         self.timings = Timings()
         self.most = min(options.max_tokens, room - len(prompt))
+        self.likeliest = (
+            options.sampling.likeliest and not (options.lookup or options.grammar) and options.logprobs is None
+        )
         self._ends = {stop for stop in options.stop if isinstance(stop, int)}
         if not options.ignore_eos:
             self._ends |= text.ends
@@ -88,12 +91,6 @@ class Request:
         self._logprobs: list[TokenLogprob] = []
         if self.most <= 0:
             self.finish_reason = "length"
-
-    @property
-    def likeliest(self) -> bool:
-        """Whether the id of the likeliest token is all that it asks of the model."""
-        options = self.options
-        return options.sampling.likeliest and not (options.lookup or options.grammar) and options.logprobs is None
 
     def guess(self) -> list[int]:
         """Tokens that may come after the last one, to be checked by the model together with it."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 from tallow.errors import ArgumentError
@@ -46,6 +45,7 @@ class _Entry:
         self.leaving = False
 
 
+_UNLOADED = "this model has been unloaded; load it again with tl.load"
 _changed = threading.Condition()
 _entries: dict[Hashable, _Entry] = {}
 _unloaded: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -82,26 +82,36 @@ def keep(key: Hashable, name: str, options: tuple[str, ...], make: Callable[[], 
     return model
 
 
-@contextmanager
-def use(model: Any) -> Iterator[None]:
-    """Say that a call on a model is in flight, so that ``unload`` waits for its end.
+class use:  # noqa: N801  (reads as a statement)
+    """``with use(model):`` says that a call on a model is in flight, so that ``unload`` waits for its end.
+
+    May be entered again and again, also by several calls at once: what makes many short calls looks the model up once.
 
     Raises:
         ArgumentError: if the model has been unloaded.
     """
-    with _changed:
-        entry = next((entry for entry in _entries.values() if entry.model is model), None)
-        if model in _unloaded or (entry is not None and entry.leaving):
-            raise ArgumentError("this model has been unloaded; load it again with tl.load")
-        if entry is not None:
-            entry.calls += 1
-    try:
-        yield
-    finally:
-        if entry is not None:
+
+    __slots__ = ("_entry",)
+
+    def __init__(self, model: Any) -> None:
+        with _changed:
+            self._entry = next((entry for entry in _entries.values() if entry.model is model), None)
+            if model in _unloaded:
+                raise ArgumentError(_UNLOADED)
+
+    def __enter__(self) -> None:
+        if self._entry is not None:
             with _changed:
-                entry.calls -= 1
-                _changed.notify_all()
+                if self._entry.leaving:
+                    raise ArgumentError(_UNLOADED)
+                self._entry.calls += 1
+
+    def __exit__(self, *error: object) -> None:
+        if self._entry is not None:
+            with _changed:
+                self._entry.calls -= 1
+                if self._entry.leaving:
+                    _changed.notify_all()
 
 
 def unload(model: Any = None) -> None:

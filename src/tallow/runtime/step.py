@@ -89,7 +89,8 @@ class DecodeStep:
     def __init__(self, model: LanguageModel, cache: DecoderCache) -> None:
         self._model = model
         self._cache = cache
-        self._single = RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)), cache.layers)
+        self._on_card = cache.layers[0].device is not CPU
+        self._single = RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
         self._likeliest = RecordedStep(
             lambda ids: ops.argmax(model.logits(model.hidden(ids, cache)), axis=-1), cache.layers
         )
@@ -110,13 +111,17 @@ class DecodeStep:
             For each row the logits after each of its tokens, (1 + guesses, vocab) float32, or the likeliest token after
             its last. Logits are overwritten by the next step.
         """
-        if likeliest:
+        if likeliest and self._on_card:
             return self._follow(list(ids))
+        if likeliest:
+            return self._likeliest(ids).storage.tolist()  # type: ignore[no-any-return]
         self.take_back()
+        if not any(guesses):
+            return list(self._single(ids).numpy())
         rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
         width = max(map(len, rows))
-        logits = self._single(ids) if width == 1 else self._read(rows, width)
-        return [scores[width - len(row) :] for scores, row in zip(logits.float().numpy(), rows, strict=True)]
+        logits = self._read(rows, width).float().numpy()
+        return [scores[width - len(row) :] for scores, row in zip(logits, rows, strict=True)]
 
     def _follow(self, ids: list[int]) -> list[Sequence[Array | int]]:
         """The likeliest token after each row's. While the caller looks at it, the card goes on with the next step."""

@@ -28,6 +28,10 @@ class TextUntilStop:
         """The text that this token adds, which may be empty. ``stopped`` tells whether a stop string has come."""
         if self._stream is None or self.stopped:
             return ""
+        if not self._stops:
+            piece = self._stream.add(id)
+            self.text += piece
+            return piece
         self._held += self._stream.add(id)
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:

@@ -21,7 +21,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     spaced = True
 
-    def _token_bytes(self, id: int) -> bytes:
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes that an id stands for; none for one of no token."""
         token = self._token(id)
         byte = _BYTE.fullmatch(token)
         if byte is not None:

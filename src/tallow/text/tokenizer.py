@@ -20,14 +20,14 @@ from tallow.errors import ArgumentError, ModelNotFoundError, WeightsError
 Encoder = Callable[[], Any]
 
 
-def _byte_alphabet() -> dict[int, str]:
-    """GPT-2's byte-level alphabet, reversed: code point of a token's character -> the byte, as a latin-1 character.
+def _byte_alphabet() -> dict[int, int]:
+    """GPT-2's byte-level alphabet, reversed: code point of a token's character -> the byte.
 
     Printable bytes stand for themselves; the other 68 are moved up to U+0100 and beyond, in order.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in set(printable)]
-    return {byte: chr(byte) for byte in printable} | {0x100 + i: chr(byte) for i, byte in enumerate(hidden)}
+    return {byte: byte for byte in range(256)} | {0x100 + i: byte for i, byte in enumerate(hidden)}
 
 
 class Tokenizer:
@@ -137,7 +137,14 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = True) -> bytes:
         """The bytes that some ids stand for: a character may begin in one token and end in the next."""
-        return b"".join(self._token_bytes(id) for id in ids if not (skip_special and id in self.special))
+        return b"".join([self.token_bytes(id) for id in ids if not (skip_special and id in self.special)])
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes that an id stands for; none for one of no token."""
+        text = self._added_text.get(id)
+        if text is not None:
+            return text.encode()
+        return codecs.charmap_encode(self._token(id), "replace", _BYTE_OF)[0]
 
     def to_json(self) -> str:
         """The text of a ``tokenizer.json``."""
@@ -154,12 +161,6 @@ class Tokenizer:
     def _token(self, id: int) -> str:
         """A token as the vocabulary writes it; nothing for an id that is none."""
         return self._tokens.get(id, "")
-
-    def _token_bytes(self, id: int) -> bytes:
-        text = self._added_text.get(id)
-        if text is not None:
-            return text.encode()
-        return self._token(id).translate(_BYTE_OF).encode("latin-1", errors="replace")
 
     @functools.cached_property
     def _tokens(self) -> dict[int, str]:
@@ -198,7 +199,9 @@ class TextStream:
 
     def add(self, id: int) -> str:
         """The text that this id completes, which may be empty."""
-        data = self._tokenizer.decode_bytes([id])
+        if id in self._tokenizer.special:
+            return ""
+        data = self._tokenizer.token_bytes(id)
         if not self._begun and data:
             data, self._begun = data.removeprefix(b" "), True
         return self._decoder.decode(data)

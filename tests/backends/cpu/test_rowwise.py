@@ -1,4 +1,4 @@
-"""Activations and softmax: every level against the reference, whatever the shape, the strides and the threads."""
+"""Activations, softmax and argmax: every level against the reference, whatever the shape, strides and threads."""
 
 import numpy as np
 import pytest
@@ -94,3 +94,26 @@ def test_bits_do_not_depend_on_threads_or_neighbours(cpu_level, threads, name):
     wide = Tensor(x.reshape(1, -1)), Tensor(y.reshape(1, -1))
     if name not in ("softmax", "log_softmax"):
         np.testing.assert_array_equal(call(op, *wide).numpy().reshape(x.shape), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.integers(1, 5),
+    width=st.sampled_from([1, 2, 15, 16, 17, 255, 256, 257, 513, 20000, 49152]),
+    layout=st.sampled_from(["plain", "half", "every second row", "backwards", "by columns"]),
+    special=st.lists(st.sampled_from([np.nan, np.inf, -np.inf, 3e38]), max_size=3),
+    seed=st.integers(0, 1000),
+)
+def test_argmax_at_every_level(rows, width, layout, special, seed):
+    rng = np.random.default_rng(seed)
+    x = np.round(laid_out(rng, rows, width, layout))  # many equals, of which the first counts
+    for value in special:
+        x[rng.integers(rows), rng.integers(width)] = value
+    before = _cpu.level()
+    try:
+        for level in _cpu.supported_levels():
+            _cpu.set_level(level)
+            np.testing.assert_array_equal(ops.argmax(Tensor(x), axis=-1).numpy(), x.argmax(-1))
+            np.testing.assert_array_equal(ops.argmax(Tensor(x), axis=1, keepdims=True).numpy()[:, 0], x.argmax(-1))
+    finally:
+        _cpu.set_level(before)
