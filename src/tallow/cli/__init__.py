@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     gc.set_threshold(100_000)  # what is imported and loaded stays: to search it for garbage again and again takes 10 ms
+    if argv is None:  # threads of NumPy's products, of which there are few, would wait for work on cores that we need
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     interrupted = False
 
     def interrupt(*_: object) -> None:
