@@ -13,7 +13,7 @@ struct Work {
     float* q;        // scaled queries, [register tile][feature][row]
     float* out;      // [row][padded], not yet divided by the sums
     float* weights;  // [row][key_block]: scores, then weights
-    float* keys;     // a block of keys and of values, widened from half
+    float* keys;     // a block of keys and of values, widened to float32
     float* values;
     Running* running;  // [row]
     int64_t* seen;     // [row] how many keys it may see
@@ -31,8 +31,9 @@ TALLOW_INLINE Work lay_out(const KeyValues& kv, int64_t rows, void* scratch) {
     work.q = reinterpret_cast<float*>(take(rows * kv.head_dim * 4));
     work.out = reinterpret_cast<float*>(take(rows * kv.padded * 4));
     work.weights = reinterpret_cast<float*>(take(rows * key_block * 4));
-    work.keys = reinterpret_cast<float*>(take(kv.half ? key_block * kv.head_dim * 4 : 0));
-    work.values = reinterpret_cast<float*>(take(kv.half ? key_block * kv.padded * 4 : 0));
+    const int64_t widened = kv.kept == Kept::f32 ? 0 : key_block * 4;
+    work.keys = reinterpret_cast<float*>(take(widened * kv.head_dim));
+    work.values = reinterpret_cast<float*>(take(widened * kv.padded));
     work.running = reinterpret_cast<Running*>(take(rows * int64_t(sizeof(Running))));
     work.seen = reinterpret_cast<int64_t*>(take(rows * 8));
     work.bytes = used;
@@ -41,6 +42,34 @@ TALLOW_INLINE Work lay_out(const KeyValues& kv, int64_t rows, void* scratch) {
 
 void widen(float* to, const uint16_t* from, int64_t n) {  // n is a multiple of the width
     for (int64_t i = 0; i < n; i += width) store(to + i, load_f16(from + i));
+}
+
+// Whole panels of keys.
+void widen_keys(float* to, const int8_t* from, const float* scales, int64_t count, int64_t head_dim) {
+    for (int64_t key = 0; key < count; key += key_panel)
+        for (int64_t i = 0; i < head_dim; ++i, to += key_panel, from += key_panel)
+            for (int64_t j = 0; j < key_panel; j += width) store(to + j, load_i8(from + j) * load(scales + key + j));
+}
+
+void widen_values(float* to, const int8_t* from, const float* scales, int64_t count, int64_t padded) {
+    for (int64_t position = 0; position < count; ++position, to += padded, from += padded) {
+        const F32 scale = set(scales[position]);
+        for (int64_t i = 0; i < padded; i += width) store(to + i, load_i8(from + i) * scale);
+    }
+}
+
+// A block's keys and values in float32, of `count` positions from one of the tile's head.
+void widen_block(const KeyValues& kv, const Work& work, int64_t head, int64_t first, int64_t count) {
+    const int64_t at = head * kv.capacity + first;
+    if (kv.kept == Kept::f16) {
+        widen(work.keys, static_cast<const uint16_t*>(kv.keys) + at * kv.head_dim, count * kv.head_dim);
+        widen(work.values, static_cast<const uint16_t*>(kv.values) + at * kv.padded, count * kv.padded);
+    } else {
+        const float* scales = kv.scales + 2 * head * kv.capacity + first;
+        widen_keys(work.keys, static_cast<const int8_t*>(kv.keys) + at * kv.head_dim, scales, count, kv.head_dim);
+        widen_values(work.values, static_cast<const int8_t*>(kv.values) + at * kv.padded, scales + kv.capacity, count,
+                     kv.padded);
+    }
 }
 
 // What the queries of a tile need to know before the first key.
@@ -136,23 +165,20 @@ void attend(const AttentionArgs& args, const QueryTile& tile, void* scratch) {
     const int64_t rows = tile.end - tile.begin;
     const Work work = lay_out(kv, rows, scratch);
     begin_rows(args, tile, work);
-    const int64_t start = (tile.batch * kv.heads + tile.kv_head) * kv.capacity;
-    const int64_t end = work.seen[rows - 1];
+    const int64_t head = tile.batch * kv.heads + tile.kv_head, end = work.seen[rows - 1];
+    const auto stored = [&](auto type, int64_t block) {  // read as they are
+        using T = decltype(type);
+        const int64_t at = head * kv.capacity + block;
+        attend_block(args, tile, work, static_cast<const T*>(kv.keys) + at * kv.head_dim,
+                     static_cast<const T*>(kv.values) + at * kv.padded, block);
+    };
     for (int64_t block = 0; block < end; block += key_block) {
-        const int64_t keys_at = (start + block) * kv.head_dim, values_at = (start + block) * kv.padded;
-        if (!kv.half) {
-            attend_block(args, tile, work, static_cast<const float*>(kv.keys) + keys_at,
-                         static_cast<const float*>(kv.values) + values_at, block);
-            continue;
-        }
-        const uint16_t* keys = static_cast<const uint16_t*>(kv.keys) + keys_at;
-        const uint16_t* values = static_cast<const uint16_t*>(kv.values) + values_at;
-        if (rows <= tile_rows) {
-            attend_block(args, tile, work, keys, values, block);
+        if (kv.kept == Kept::f32) {
+            stored(float(), block);
+        } else if (kv.kept == Kept::f16 && rows <= tile_rows) {
+            stored(uint16_t(), block);
         } else {
-            const int64_t count = (smaller(key_block, end - block) + key_panel - 1) / key_panel * key_panel;
-            widen(work.keys, keys, count * kv.head_dim);
-            widen(work.values, values, count * kv.padded);
+            widen_block(kv, work, head, block, (smaller(key_block, end - block) + key_panel - 1) / key_panel * key_panel);
             attend_block<float>(args, tile, work, work.keys, work.values, block);
         }
     }

@@ -10,15 +10,19 @@ constexpr std::int64_t key_block = 64;     // keys from one update of the runnin
 constexpr int query_rows = 6;              // queries in a register tile
 constexpr std::int64_t widest_head = 256;  // features
 
+// How keys and values are stored. int8: each key and each value of a head has a scale, its largest feature over 127.
+enum class Kept : std::uint8_t { f32, f16, i8 };
+
 // Keys and values as the kernels read them: keys[row][head][panel][head_dim][16], and
-// values[row][head][position][padded] with zeros behind head_dim.
+// values[row][head][position][padded] with zeros behind head_dim. For int8 scales[row][head][2][position]: of keys, of values.
 struct KeyValues {
     void* keys;
     void* values;
+    float* scales;
     std::int64_t heads, head_dim;
     std::int64_t padded;    // head_dim, up to a multiple of 16
     std::int64_t capacity;  // positions that there is room for in a row, a multiple of key_panel
-    bool half;              // float16 instead of float32
+    Kept kept;
 };
 
 // Keys and values (batch, n, heads, head_dim) to be put behind the positions that each row holds.

@@ -88,7 +88,7 @@ void attend(AttentionArgs args, StoreArgs store) {
     KeyValues& kv = store.to;
     kv.padded = (kv.head_dim + 15) / 16 * 16;
     kv.capacity = (store.n + key_panel - 1) / key_panel * key_panel;
-    kv.half = false;
+    kv.kept = Kept::f32;
     const std::int64_t positions = store.batch * kv.heads * kv.capacity;
     Borrowed memory(positions * (kv.head_dim + kv.padded) * 4);
     kv.keys = memory.get();

@@ -32,15 +32,28 @@ const std::int64_t* row_numbers(const MaybeArray& x, std::int64_t rows, const ch
     return x->as<const std::int64_t>(DType::i64, what);
 }
 
-// The rows of a cache that are in use, by its two arrays.
-KeyValues cached(const Array& keys, const Array& values, std::int64_t rows) {
+Kept kept_as(DType dtype) {
+    require(dtype == DType::f32 || dtype == DType::f16 || dtype == DType::i8, "keys and values");
+    return dtype == DType::f32 ? Kept::f32 : dtype == DType::f16 ? Kept::f16 : Kept::i8;
+}
+
+// The rows of a cache that are in use, by its arrays.
+KeyValues cached(const Array& keys, const Array& values, const MaybeArray& scales, std::int64_t rows) {
     require(keys.ndim == 5 && values.ndim == 4 && keys.contiguous() && values.contiguous(), "keys and values");
     require(keys.shape[0] >= rows && values.shape[0] == keys.shape[0] && keys.shape[1] == values.shape[1] &&
                 keys.shape[4] == key_panel && values.shape[2] == keys.shape[2] * key_panel &&
                 values.shape[3] == (keys.shape[3] + 15) / 16 * 16 && keys.shape[3] <= widest_head &&
-                keys.dtype == values.dtype && (keys.dtype == DType::f32 || keys.dtype == DType::f16),
+                keys.dtype == values.dtype,
             "keys and values");
-    return {keys.data, values.data, keys.shape[1], keys.shape[3], values.shape[3], values.shape[2], keys.dtype == DType::f16};
+    const Kept kept = kept_as(keys.dtype);
+    require(scales.has_value() == (kept == Kept::i8), "scales");
+    if (scales)
+        require(scales->ndim == 4 && scales->contiguous() && scales->shape[0] == keys.shape[0] &&
+                    scales->shape[1] == keys.shape[1] && scales->shape[2] == 2 && scales->shape[3] == values.shape[2],
+                "scales");
+    return {keys.data,     values.data,     scales ? scales->as<float>(DType::f32, "scales") : nullptr,
+            keys.shape[1], keys.shape[3],   values.shape[3],
+            values.shape[2], kept};
 }
 
 StoreArgs store_args(const KeyValues& to, const Array& k, const Array& v) {
@@ -111,18 +124,19 @@ void bind_plain(nb::module_& m) {
 
 void bind_cached(nb::module_& m) {
     m.def("cached_attention", [](const Array& out, const Array& q, const Array& keys, const Array& values,
-                                 const Array& lengths, std::int64_t longest, float scale, bool causal, const MaybeArray& mask) {
-        const KeyValues kv = cached(keys, values, q.ndim == 4 ? q.shape[0] : 0);
+                                 const MaybeArray& scales, const Array& lengths, std::int64_t longest, float scale, bool causal,
+                                 const MaybeArray& mask) {
+        const KeyValues kv = cached(keys, values, scales, q.ndim == 4 ? q.shape[0] : 0);
         require(longest <= kv.capacity, "lengths");
         const AttentionArgs args = attention_args(out, q, kv, longest, lengths, mask, scale, causal);
         perform([args] { attend(args); });
-    }, nb::arg("out"), nb::arg("q"), nb::arg("keys"), nb::arg("values"), nb::arg("lengths"), nb::arg("longest"),
-       nb::arg("scale"), nb::arg("causal"), nb::arg("mask").none());
+    }, nb::arg("out"), nb::arg("q"), nb::arg("keys"), nb::arg("values"), nb::arg("scales").none(), nb::arg("lengths"),
+       nb::arg("longest"), nb::arg("scale"), nb::arg("causal"), nb::arg("mask").none());
 
     // Adds to `lengths` what was appended.
-    m.def("kv_append", [](const Array& keys, const Array& values, const Array& lengths, const Array& k, const Array& v,
-                          const MaybeArray& counts) {
-        StoreArgs args = store_args(cached(keys, values, k.ndim == 4 ? k.shape[0] : 0), k, v);
+    m.def("kv_append", [](const Array& keys, const Array& values, const MaybeArray& scales, const Array& lengths,
+                          const Array& k, const Array& v, const MaybeArray& counts) {
+        StoreArgs args = store_args(cached(keys, values, scales, k.ndim == 4 ? k.shape[0] : 0), k, v);
         std::int64_t* held = const_cast<std::int64_t*>(row_numbers(lengths, args.batch, "lengths"));
         args.lengths = held;
         args.counts = row_numbers(counts, args.batch, "counts");
@@ -135,7 +149,8 @@ void bind_cached(nb::module_& m) {
             store_key_values(args);
             for (std::int64_t row = 0; row < args.batch; ++row) held[row] += count(row);
         });
-    }, nb::arg("keys"), nb::arg("values"), nb::arg("lengths"), nb::arg("k"), nb::arg("v"), nb::arg("counts").none());
+    }, nb::arg("keys"), nb::arg("values"), nb::arg("scales").none(), nb::arg("lengths"), nb::arg("k"), nb::arg("v"),
+       nb::arg("counts").none());
 }
 
 }  // namespace

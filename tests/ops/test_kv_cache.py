@@ -131,6 +131,54 @@ def test_append_beyond_the_capacity_or_of_another_shape():
     assert_holds(cache, rows)
 
 
+@given(st.integers(1, 3), st.sampled_from([1, 8, 20, 64]), st.lists(st.integers(0, 40), max_size=4), st.integers(0, 99))
+@some
+def test_int8_holds_each_vector_to_half_a_step(heads, d, steps, seed):
+    cache, plain = (KVCache(2, heads, d, max(1, sum(steps)), dtype=dtype) for dtype in ("int8", "float32"))
+    by_reference = KVCache(2, heads, d, max(1, sum(steps)), dtype="int8")
+    rng = np.random.default_rng(seed)
+    for n in steps:
+        k, v = (
+            x * 10.0 ** rng.integers(-3, 4, (2, n, heads, 1)) for x in (draw((2, n, heads, d), s) for s in (seed, 7))
+        )
+        k[:, ::3] = 0
+        counts = rng.integers(0, n + 1, 2)
+        for each in (cache, plain):
+            each.append(tensor(k), tensor(v), counts.tolist())
+        OPERATIONS["kv_append"].reference(tensor(k), tensor(v), by_reference, counts)
+    assert cache.lengths.tolist() == by_reference.lengths.tolist() == plain.lengths.tolist()
+    for held, exact, same in zip(cache.view()[:2], plain.view()[:2], by_reference.view()[:2], strict=True):
+        for row, length in enumerate(cache.lengths.tolist()):
+            one, wanted, other = (x.numpy()[row, :length] for x in (held, exact, same))
+            most = np.abs(wanted).max(-1, keepdims=True, initial=0)
+            assert (np.abs(one - wanted) <= 0.501 * most / 127 + 1e-30).all()
+            assert np.allclose(one, other, rtol=1e-6, atol=1e-30)
+
+
+def test_int8_rows_are_moved_with_their_steps():
+    k, v = draw((3, 40, 2, 16), 0), draw((3, 40, 2, 16), 1)
+    cache = KVCache(4, 2, 16, 50, dtype="int8")
+    cache.select([0, 1, 2])
+    cache.append(tensor(k), tensor(v), [40, 17, 3])
+    before = [x.numpy().copy() for x in cache.view()[:2]]
+    assert np.array_equal(cache.first(2).view()[0].numpy(), before[0][:2])
+    cache.select([2, 0, 0, 1])
+    for now, then in zip(cache.view()[:2], before, strict=True):
+        for row, (source, length) in enumerate(((2, 3), (0, 40), (0, 40), (1, 17))):
+            assert np.array_equal(now.numpy()[row, :length], then[source, :length])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_int8_passes_on_what_is_not_finite(bad):
+    k, v, q = (draw((1, 5, 1, 16), seed) for seed in range(3))
+    v[0, 2, 0, 3] = bad
+    cache = KVCache(1, 1, 16, 5, dtype="int8")
+    cache.append(tensor(k), tensor(v))
+    out = ops.attention(tensor(q), cache, causal=True).numpy()
+    assert np.isfinite(out[0, :2]).all()
+    assert np.isnan(out[0, 2:]).all()
+
+
 def test_made_wrongly():
     with pytest.raises(ShapeError, match="KVCache"):
         KVCache(1, 2, 8, 0)
@@ -138,15 +186,16 @@ def test_made_wrongly():
         KVCache(1, 2, 8, 10, dtype="int32")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_attention_over_a_cache_of_ragged_rows(dtype):
-    k, v, q = draw((3, 90, 2, 16), 0), draw((3, 90, 2, 16), 1), draw((3, 4, 4, 16), 2)
-    lengths = [90, 17, 3]
+@pytest.mark.parametrize("n", [4, 40])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_attention_over_a_cache_of_ragged_rows(dtype, n):
+    k, v, q = draw((3, 90, 2, 16), 0), draw((3, 90, 2, 16), 1), draw((3, n, 4, 16), 2)
+    lengths = [90, 57, 41]
     cache = KVCache(3, 2, 16, 100, dtype=dtype)
     cache.append(tensor(k), tensor(v), lengths)
     out = ops.attention(tensor(q), cache, causal=True).numpy()
-    k, v = (x.astype(dtype).astype(np.float32) for x in (k, v))
-    for row, n in enumerate(lengths):
-        alone = [tensor(x[row : row + 1, 90 - n :]) for x in (k, v)]
+    k, v, _ = cache.view()
+    for row, length in enumerate(lengths):
+        alone = [tensor(x.numpy()[row : row + 1, :length].astype(np.float32)) for x in (k, v)]
         expected = OPERATIONS["attention"].reference(tensor(q[row : row + 1]), *alone, causal=True).numpy()
         assert np.allclose(out[row], expected[0], atol=1e-6)

@@ -101,7 +101,8 @@ def test_a_batch_of_unequal_rows(pair):
         assert relative_error(then[row], expected[n:]) < 2e-5
 
 
-def test_a_half_precision_cache_stays_close(pair):
+@pytest.mark.parametrize(("dtype", "bound"), [("float16", 2e-3), ("int8", 2e-2)])
+def test_a_smaller_cache_stays_close(pair, dtype, bound):
     theirs, ours = pair
-    got = logits(ours, [PROMPT], ours.new_cache(1, 100, "float16"))
-    assert relative_error(got[0], reference(theirs, PROMPT)) < 2e-3
+    got = logits(ours, [PROMPT], ours.new_cache(1, 100, dtype))
+    assert relative_error(got[0], reference(theirs, PROMPT)) < bound

@@ -256,5 +256,9 @@ def test_results_say_how_long_it_took(model):
     assert dataclasses.replace(result, ids=[]).tokens_per_second == 0
 
 
-def test_a_half_precision_cache(model):
-    assert len(model.generate("the", max_tokens=5, cache_dtype="float16", ignore_eos=True).ids) == 5
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_smaller_cache(model, dtype):
+    options = {"max_tokens": 12, "cache_dtype": dtype, "ignore_eos": True}
+    alone = model.generate("the", **options).ids
+    assert len(alone) == 12
+    assert [result.ids for result in model.generate(["the", "a longer one", "the"], **options)][::2] == [alone, alone]

@@ -99,8 +99,8 @@ class LanguageModel(Module):
         Args:
             batch: rows, at most.
             capacity: positions that a row can hold; address space is reserved for them, memory as they come.
-            dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
-                ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
+            dtype: how keys and values are stored, ``"float32"``, ``"float16"``, on the CPU ``"int8"``, on a GPU
+                ``"bfloat16"``; ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
         """
         config = self.config
         gain = self.norm.weight  # type: ignore[attr-defined]
@@ -175,8 +175,8 @@ class LanguageModel(Module):
                 being an error.
             stream: return a ``Stream`` of pieces of text instead of waiting for the end.
             cancel: ends the answers between two tokens when it is set.
-            cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
-                ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
+            cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"``, on the CPU ``"int8"``, on a GPU
+                ``"bfloat16"``; ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
             session: see ``Session.generate``.
             finish: changes each result before it is given.
 
@@ -262,8 +262,8 @@ class LanguageModel(Module):
         """Begin a conversation whose turns share what was computed for the ones before.
 
         Args:
-            cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"`` or, on a GPU, ``"bfloat16"``;
-                ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
+            cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"``, on the CPU ``"int8"``, on a GPU
+                ``"bfloat16"``; ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
         """
         return Session(self, cache_dtype)
 

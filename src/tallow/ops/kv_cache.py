@@ -32,7 +32,8 @@ class KVCache:
         kv_heads: heads of keys and values.
         head_dim: features of a head.
         capacity: positions that a row can hold.
-        dtype: how keys and values are stored: float32 or float16; on a card bfloat16 too.
+        dtype: how keys and values are stored: float32 or float16; on a card bfloat16 too, on the CPU int8: rounded to
+            one of 255 steps, whose size each key and each value of a head has for itself.
         device: where.
         filled: whether it is to be filled at once, and not row by row: it then takes memory that is already there.
 
@@ -40,11 +41,12 @@ class KVCache:
         lengths: (batch,) int64 Tensor on the CPU: positions that each row holds. It changes as the cache does.
         held: the same where the cache lies; kernels read it there.
         panel: keys that lie side by side.
+        scales: for int8 the steps (batch, kv_heads, 2, positions), float32, of keys and of values; else None.
     """
 
     __slots__ = (
         "_most_rows", "capacity", "device", "dtype", "head_dim", "held", "keys", "kv_heads", "lengths", "panel",
-        "values",
+        "scales", "values",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +63,7 @@ class KVCache:
             raise ShapeError(f"KVCache: sizes must be at least 1, found {(batch, kv_heads, head_dim, capacity)}")
         self.dtype = as_dtype(dtype)
         self.device = as_device(device)
-        types = (dtypes.float32, dtypes.float16, *([] if self.device.kind == "cpu" else [dtypes.bfloat16]))
+        types = (dtypes.float32, dtypes.float16, dtypes.int8 if self.device.kind == "cpu" else dtypes.bfloat16)
         if self.dtype not in types:
             raise DTypeError(f"KVCache: stores {' or '.join(t.name for t in types)}, not {self.dtype.name}")
         self.kv_heads, self.head_dim, self.capacity = kv_heads, head_dim, capacity
@@ -70,6 +72,9 @@ class KVCache:
         make = _empty if filled else _reserve
         self.keys = make((batch, kv_heads, panels, head_dim, self.panel), self.dtype, self.device)
         self.values = make((batch, kv_heads, panels * self.panel, -(-head_dim // 16) * 16), self.dtype, self.device)
+        self.scales: Tensor | None = None
+        if self.dtype is dtypes.int8:
+            self.scales = make((batch, kv_heads, 2, panels * self.panel), dtypes.float32, self.device)
         self.lengths = Tensor(np.zeros(batch, np.int64))
         self.held = self.lengths.to(self.device)
         self._most_rows = batch
@@ -117,13 +122,16 @@ class KVCache:
     def view(self) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values in the plain layout: (batch, m, kv_heads, head_dim) each, m the longest row, and the lengths.
 
-        Keys are a copy, values a view. What lies beyond a row's length means nothing.
+        Keys are a copy, values a view (of int8 both are float32 copies). What lies beyond a row's length means nothing.
         """
         m = self.length
         b, h, d = self.batch, self.kv_heads, self.head_dim
         panels = self.keys.storage[:b, :, : -(-m // self.panel)]
         keys = panels.transpose(0, 2, 4, 1, 3).reshape(b, -1, h, d)[:, :m]
         values = self.values.storage[:b, :, :m, :d].transpose(0, 2, 1, 3)
+        if self.scales is not None:
+            steps = self.scales.storage[:b, :, :, :m].transpose(2, 0, 3, 1)[..., None]  # (2, b, m, h, 1)
+            keys, values = keys * steps[0], values * steps[1]
         return Tensor(keys, self.device), Tensor(values, self.device), self.held
 
     def truncate(self, lengths: int | Sequence[int] | Tensor) -> None:
@@ -150,11 +158,16 @@ class KVCache:
             allowed = f"1 to {self._most_rows} numbers from 0 to {self.batch - 1}"
             raise ShapeError(f"KVCache.select: rows must be {allowed}, found {list(rows)}")
         changed = {target: source for target, source in enumerate(rows) if target != source}
-        aside = {source: self._copied(source) for source in set(changed.values()) if source in changed}
+        held = self.lengths.storage.tolist()
+        aside = {
+            source: [part.copy() for part in self._row(source, held[source])]
+            for source in set(changed.values())
+            if source in changed
+        }
         for target, source in changed.items():
-            keys, values = aside[source] if source in aside else self._row(source)
-            self.keys.storage[target, :, : keys.shape[1]] = keys
-            self.values.storage[target, :, : values.shape[1]] = values
+            parts = aside[source] if source in aside else self._row(source, held[source])
+            for to, part in zip(self._row(target, held[source]), parts, strict=True):
+                to[...] = part
         lengths = self.lengths.storage[np.asarray(rows, np.int64)]
         if len(rows) == self.batch:  # the same array: recordings read it
             self.lengths.storage[...] = lengths
@@ -175,6 +188,7 @@ class KVCache:
         part.dtype, part.device, part.capacity = self.dtype, self.device, self.capacity
         part.kv_heads, part.head_dim, part._most_rows, part.panel = self.kv_heads, self.head_dim, rows, self.panel
         part.keys, part.values = (Tensor(x.storage[:rows], self.device) for x in (self.keys, self.values))
+        part.scales = None if self.scales is None else Tensor(self.scales.storage[:rows], self.device)
         part.lengths = Tensor(self.lengths.storage[:rows])
         part.held = part.lengths if self.held is self.lengths else Tensor(self.held.storage[:rows], self.device)
         return part
@@ -183,13 +197,10 @@ class KVCache:
         if self.held is not self.lengths:
             self.held.storage.set(self.lengths.storage)
 
-    def _row(self, row: int) -> tuple[Any, Any]:
-        length = int(self.lengths.storage[row])
-        return self.keys.storage[row, :, : -(-length // self.panel)], self.values.storage[row, :, :length]
-
-    def _copied(self, row: int) -> tuple[Any, Any]:
-        keys, values = self._row(row)
-        return keys.copy(), values.copy()
+    def _row(self, row: int, length: int) -> list[Any]:
+        """Where the first positions of a row lie."""
+        parts = [self.keys.storage[row, :, : -(-length // self.panel)], self.values.storage[row, :, :length]]
+        return parts if self.scales is None else [*parts, self.scales.storage[row, :, :, :length]]
 
 
 @operation
@@ -207,10 +218,24 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> None:
         count = n if counts is None else int(counts[row])
         at = np.arange(length, length + count)
         new_keys, new_values = k.storage[row, n - count :], v.storage[row, n - count :]  # (count, heads, d)
+        if cache.scales is not None:
+            (new_keys, key_steps), (new_values, value_steps) = _rounded(new_keys), _rounded(new_values)
+            cache.scales.storage[row, :, :, length : length + count] = np.stack((key_steps.T, value_steps.T), axis=1)
         cache.keys.storage[row, :, at // cache.panel, :, at % cache.panel] = new_keys
         cache.values.storage[row, :, length : length + count, : cache.head_dim] = new_values.transpose(1, 0, 2)
     cache.lengths.storage[...] += n if counts is None else counts
     cache._tell_card()
+
+
+def _rounded(x: Any) -> tuple[Any, Any]:
+    """Vectors (…, d) as int8, and the sizes (…) of the steps; NaN for one with a number that is not finite."""
+    x = x.astype(np.float32)
+    most = np.abs(x).max(axis=-1, keepdims=True)
+    finite, tiny = np.isfinite(most), most <= np.float32(1e-36)
+    with np.errstate(all="ignore"):
+        codes = np.where(finite & ~tiny, np.rint(x * (np.float32(127) / most)), 0).astype(np.int8)
+    steps = np.where(finite, np.where(tiny, 0, most / np.float32(127)), np.float32(np.nan))
+    return codes, steps[..., 0].astype(np.float32)
 
 
 def _empty(shape: tuple[int, ...], dtype: DType, device: Device) -> Tensor:

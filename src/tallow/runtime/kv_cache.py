@@ -27,7 +27,7 @@ class DecoderCache:
         kv_heads: heads of keys and values.
         head_dim: features of a head.
         capacity: positions that a row can hold.
-        dtype: how keys and values are stored, ``"float32"`` or ``"float16"``.
+        dtype: how keys and values are stored, as for ``KVCache``.
         device: where.
     """
 

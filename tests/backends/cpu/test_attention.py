@@ -71,7 +71,7 @@ def test_heads_wider_than_the_kernel_takes_are_left_to_the_reference():
     st.lists(st.integers(1, 40), max_size=6),
     st.integers(1, 4),
     st.sampled_from([16, 40, 64]),
-    st.sampled_from(["float32", "float16"]),
+    st.sampled_from(["float32", "float16", "int8"]),
     st.sampled_from([1, 2, 5]),
     st.integers(0, 99),
 )
@@ -158,7 +158,11 @@ def test_the_native_functions_refuse_arrays_that_do_not_fit():
         _cpu.attention(q.copy(), q, q, q, 1.0, False, np.zeros((1, 2, 2, 1), np.float32), None)
     cache = KVCache(1, 2, 8, 16)
     with pytest.raises(ValueError, match="do not fit"):
-        _cpu.kv_append(cache.keys.storage, cache.values.storage, np.array([15]), q, q, None)
+        _cpu.kv_append(cache.keys.storage, cache.values.storage, None, np.array([15]), q, q, None)
+    small = KVCache(1, 2, 8, 16, dtype="int8")
+    for scales in (None, np.zeros((1, 2, 2, 8), np.float32), np.zeros((1, 2, 2, 16), np.float64)):
+        with pytest.raises(ValueError, match=r"expected float32|do not fit"):
+            _cpu.kv_append(small.keys.storage, small.values.storage, scales, np.array([0]), q, q, None)
 
 
 def test_a_cache_takes_memory_only_as_it_grows():

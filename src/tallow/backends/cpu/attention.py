@@ -61,7 +61,8 @@ def attention(
     if isinstance(k, KVCache):
         keys, values, held = k.keys.storage, k.values.storage, k.lengths.storage
         added = _mask(mask, (b, heads, n, longest))
-        _cpu.cached_attention(out, _sequence(q), keys, values, held, longest, factor, causal, added)
+        scales = None if k.scales is None else k.scales.storage
+        _cpu.cached_attention(out, _sequence(q), keys, values, scales, held, longest, factor, causal, added)
     elif v is not None:
         added = _mask(mask, (b, heads, n, k.shape[1]))
         held = _row_numbers(lengths)
@@ -90,6 +91,9 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
     """Keys and values in float32, heads of at most 256 features."""
     if k.storage.dtype != _F32 or v.storage.dtype != _F32 or cache.head_dim > _WIDEST_HEAD:
         return NotImplemented
-    keys, values = cache.keys.storage, cache.values.storage
-    _cpu.kv_append(keys, values, cache.lengths.storage, _sequence(k), _sequence(v), counts)
+    keys, values, scales = cache.keys.storage, cache.values.storage, cache.scales
+    _cpu.kv_append(
+        keys, values, None if scales is None else scales.storage, cache.lengths.storage, _sequence(k), _sequence(v),
+        counts,
+    )  # fmt: skip
     return None
