@@ -2,6 +2,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -78,7 +79,15 @@ std::unique_ptr<Matrix> pack_blocks(nb::list parts, int storage) {
     if (bytes % kernels.source_bytes) throw std::invalid_argument("pack_blocks: rows of no whole blocks");
     auto matrix = std::make_unique<Matrix>(static_cast<Storage>(storage), n, bytes / kernels.source_bytes * kernels.padding,
                                            kernels.group);
+    const bool mapped = std::any_of(rows.begin(), rows.end(), [](const BlockRows& part) { return part.mapped; });
     matrix->pack_later(std::move(rows), std::make_shared<nb::object>(parts));
+    if (!mapped) {  // the blocks of a whole model would lie in memory twice
+        {
+            nb::gil_scoped_release release;
+            matrix->wait();
+        }
+        matrix->settle();
+    }
     return matrix;
 }
 

@@ -18,7 +18,7 @@ from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.random import RandomSource
 from tallow.weights.safetensors import save_safetensors
 from tallow.weights.var_builder import VarBuilder
-from tests.models import real_weights, tiny_dino
+from tests.models import real_weights, tiny_clap, tiny_dino
 from tests.recordings import ROOT
 from tests.runtime.published import Recording
 
@@ -161,3 +161,65 @@ def vision(request, tmp_path_factory):
 def test_vision(options, vision):
     estimate = estimate_checkpoint(open_checkpoint(vision), options.get("dtype"), quantize=options.get("quantize"))
     assert grown(EMBED, vision, options, vision / "photo.jpg") == pytest.approx(estimate.total, rel=0.15)
+
+
+GENERATE = """
+model = tl.load(sys.argv[1], device="cpu", **eval(sys.argv[2]))
+model.generate([7] * 1500, max_tokens=24, temperature=0, ignore_eos=True)
+print(resident("VmHWM") - begin)
+"""
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory):
+    """A Qwen3 of random weights in float16, without a tokenizer."""
+    config = {"model_type": "qwen3", "vocab_size": 8000, "hidden_size": 768, "intermediate_size": 2304,
+              "num_hidden_layers": 9, "num_attention_heads": 12, "num_key_value_heads": 6, "head_dim": 64,
+              "max_position_embeddings": 4096, "tie_word_embeddings": True}  # fmt: skip
+    folder, source = tmp_path_factory.mktemp("language"), Recording(0)
+    model_class = find_class("qwen3")
+    model_class(model_class.Config.from_dict(config), VarBuilder(source))
+    tensors = {name: tensor.astype(np.float16) for name, tensor in source.drawn.items() if "lm_head" not in name}
+    save_safetensors(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"quantize": "int4"}, {"dtype": "float32"}])
+def test_language_model(options, language_model):
+    checkpoint = open_checkpoint(language_model)
+    estimate = estimate_checkpoint(checkpoint, options.get("dtype"), quantize=options.get("quantize"), context=1524)
+    modules = 15_000_000
+    measured = grown(GENERATE, language_model, options)
+    assert measured == pytest.approx(estimate.total - estimate.fixed + modules, rel=0.15)
+
+
+LISTEN = """
+import numpy as np
+model = tl.load(sys.argv[1], device="cpu", **eval(sys.argv[2]))
+model.embed_audio(np.zeros(480_000, np.float32), sampling_rate=48_000)
+print(resident("VmHWM") - begin)
+"""
+
+
+@pytest.fixture(scope="module")
+def clap(tmp_path_factory):
+    """A CLAP of random weights in float32 and its published sizes, but for fewer words and layers of text."""
+    config = {"model_type": "clap", "text_config": {"vocab_size": 4000, "num_hidden_layers": 2}}
+    folder, source = tmp_path_factory.mktemp("clap"), Recording(0)
+    model_class = find_class("clap")
+    model_class(model_class.Config.from_dict(config), VarBuilder(source))
+    save_safetensors(source.drawn, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(tiny_clap.features() | {"max_length_s": 10}))
+    tiny_clap.tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"dtype": "bfloat16"}])
+def test_clap(options, clap):
+    """Without decoding and text, whose libraries are most of the estimate's fixed part."""
+    estimate = estimate_checkpoint(open_checkpoint(clap), options.get("dtype"), quantize=options.get("quantize"))
+    modules = 15_000_000
+    measured = grown(LISTEN, clap, options)
+    assert measured == pytest.approx(estimate.total - estimate.fixed + modules, rel=0.15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,44 +32,66 @@ def mel_spectrogram(
 ) -> Any:
     """See ``ops.mel_spectrogram``.
 
-    The filters are multiplied by Tallow's own kernel: NumPy's wakes threads that go on spinning after the product,
-    and take the cores from the kernels that follow.
+    The filters are not multiplied by NumPy's product of matrices: it wakes threads that go on spinning after it, and
+    take the cores from the kernels that follow.
     """
     check_spectrogram(samples, filters, n_fft, hop, center, log)
-    if samples.storage.dtype != np.float32 or filters.storage.dtype != np.float32:
+    dtype = samples.storage.dtype
+    if dtype not in (np.float32, np.float64) or filters.storage.dtype != dtype:
         return NotImplemented
-    packed = pack(filters.storage, "float32")
     clips = samples.storage.reshape(-1, samples.shape[-1])
-    if not isinstance(packed, PackedMatrix) or not len(clips):
+    if not len(clips):
         return NotImplemented
+    multiply = _product(filters.storage) if dtype == np.float32 else _sparse_product(filters.storage)
     if center:
         clips = np.pad(clips, ((0, 0), (n_fft // 2, n_fft // 2)), mode="reflect")
-    spectra = np.stack([_power(clip, packed, n_fft, hop) for clip in clips])  # (clips, frames, bands)
+    spectra = np.stack(
+        [_power(clip, multiply, len(filters.storage), n_fft, hop) for clip in clips]
+    )  # (clips, frames, bands)
     if log is not None:
         _take_logarithm(spectra, log, floor)
     if dynamic_range is not None:
-        np.maximum(spectra, spectra.max(axis=(1, 2), keepdims=True) - np.float32(dynamic_range), out=spectra)
+        np.maximum(spectra, spectra.max(axis=(1, 2), keepdims=True) - dtype.type(dynamic_range), out=spectra)
     shape = (*samples.shape[:-1], *spectra.shape[1:])
     return Tensor(spectra.reshape(shape).swapaxes(-1, -2))
 
 
-def _power(clip: Array, filters: PackedMatrix, n_fft: int, hop: int) -> Array:
+def _product(filters: Array) -> Callable[[Array, Array], object]:
+    """What fills (frames, bands) with powers (frames, bins) in bands, in float32."""
+    packed = pack(filters, "float32")
+    assert isinstance(packed, PackedMatrix)  # only int8 may come in another form
+    native = packed.native
+    return lambda out, power: _cpu.linear(out, power, native, None, 0, None)
+
+
+def _sparse_product(filters: Array) -> Callable[[Array, Array], object]:
+    """The same in float64: band after band, of the few bins that each one has."""
+    spans = [(found[0], found[-1] + 1) if len(found := np.flatnonzero(row)) else (0, 0) for row in filters]
+
+    def fill(out: Array, power: Array) -> None:
+        for band, (begin, end) in enumerate(spans):
+            np.matmul(power[:, begin:end], filters[band, begin:end], out=out[:, band])
+
+    return fill
+
+
+def _power(clip: Array, multiply: Callable[[Array, Array], object], bands: int, n_fft: int, hop: int) -> Array:
     """(samples,) -> power in each band, (frames, bands)."""
-    window = (0.5 - 0.5 * np.cos(np.arange(n_fft) * (2 * np.pi / n_fft))).astype(np.float32)
+    window = (0.5 - 0.5 * np.cos(np.arange(n_fft) * (2 * np.pi / n_fft))).astype(clip.dtype)
     frames = np.lib.stride_tricks.sliding_window_view(clip, n_fft)[::hop]
-    out = np.empty((len(frames), filters.shape[0]), np.float32)
+    out = np.empty((len(frames), bands), clip.dtype)
     for begin in range(0, len(frames), _FRAMES):
         part = slice(begin, begin + _FRAMES)
         spectrum = np.fft.rfft(frames[part] * window)
         power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
-        _cpu.linear(out[part], power, filters.native, None, 0, None)
+        multiply(out[part], power)
     return out
 
 
 def _take_logarithm(power: Array, log: str, floor: float) -> None:
     """Replace power by its logarithm."""
-    np.maximum(power, np.float32(floor), out=power)
+    np.maximum(power, power.dtype.type(floor), out=power)
     (np.log if log == "ln" else np.log10)(power, out=power)
     if log == "db":
-        power *= np.float32(10.0)
+        power *= power.dtype.type(10.0)

@@ -82,8 +82,8 @@ def pack(
         group: for int8, inputs that share a scale; None for one scale a row.
 
     Returns:
-        The packed matrix, which keeps nothing of ``array``. Blocks are packed in the background: the matrix keeps them
-        until it is first used, but gives their pages back, if they lie in a mapped file, when it has read them. Where
+        The packed matrix, which keeps nothing of ``array``. Blocks in a mapped file are packed in the background, and
+        their pages given back when they have been read. Where
         ``group`` is none of 8, 16, …, 256, or the sums of an int8 product could overflow, the reference form instead.
 
     Raises:
