@@ -42,16 +42,39 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES, ids=list(CASES))
+def layer(hidden, between, heads, kv_heads, head_dim=128, **rest):
+    """One layer of a published size, which only repeats it."""
+    return {"num_hidden_layers": 1, "hidden_size": hidden, "intermediate_size": between, "num_attention_heads": heads,
+            "num_key_value_heads": kv_heads, "head_dim": head_dim, **rest}  # fmt: skip
+
+
+PUBLISHED = {
+    "Qwen3-0.6B": ("Qwen3", layer(1024, 3072, 16, 8, tie_word_embeddings=True)),
+    "Qwen3-1.7B": ("Qwen3", layer(2048, 6144, 16, 8, tie_word_embeddings=True)),
+    "Qwen3-4B": ("Qwen3", layer(2560, 9728, 32, 8, tie_word_embeddings=True)),
+    "Qwen3-8B": ("Qwen3", layer(4096, 12288, 32, 8)),
+    "Qwen3-14B": ("Qwen3", layer(5120, 17408, 40, 8)),
+    "Qwen3-32B": ("Qwen3", layer(5120, 25600, 64, 8)),
+    "Qwen2.5-0.5B": ("Qwen2", layer(896, 4864, 14, 2, 64, tie_word_embeddings=True)),
+    "Qwen2.5-7B": ("Qwen2", layer(3584, 18944, 28, 4)),
+    "SmolLM2-135M": ("Llama", layer(576, 1536, 9, 3, 64, tie_word_embeddings=True)),
+    "Llama-3.2-1B": ("Llama", layer(2048, 8192, 32, 8, 64, tie_word_embeddings=True, rope_parameters=LLAMA3)),
+    "Llama-3.1-8B": ("Llama", layer(4096, 14336, 32, 8, rope_parameters=LLAMA3)),
+    "Mistral-7B": ("Mistral", layer(4096, 14336, 32, 8, sliding_window=None)),
+}
+PAIRS = [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED)]
+
+
+@pytest.fixture(scope="module", params=PAIRS)
 def pair(request, tmp_path_factory):
     """Transformers' model, and ours made from what it saves."""
-    name, changes = CASES[request.param]
+    name, changes = (CASES | PUBLISHED)[request.param]
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     theirs = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**SIZES | changes))
     with torch.no_grad():
         for parameter in theirs.parameters():  # zeros and ones would hide mistakes
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(torch.randn_like(parameter) * (0.1 if parameter.dim() == 1 else parameter.shape[1] ** -0.5))
     theirs.eval().save_pretrained(folder)
     checkpoint = open_checkpoint(folder)
     return theirs, find_class(checkpoint.architecture).from_checkpoint(checkpoint, VarBuilder(checkpoint.source))

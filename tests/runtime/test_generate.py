@@ -3,9 +3,12 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tallow import _cpu
 from tallow.errors import ArgumentError, TemplateError, WeightsError
-from tallow.runtime.generate import generate
+from tallow.runtime.generate import generate, read_padded
 from tallow.runtime.request import Options, Request
 from tallow.runtime.sampling import log_probabilities
 from tallow.tensor import Tensor
@@ -97,6 +100,40 @@ def test_chunks_of_the_prompt_change_nothing(model):
         return [request.ids for request in requests]
 
     assert write(1) == write(7) == write(16) == write(1000)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_bits_depend_on_nothing_beside_a_prompt(model, data):
+    """Logits after every token: read alone, at once and by one thread, or in any company, chunks and threads."""
+    prompts = data.draw(st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=60), min_size=1, max_size=6))
+    forced = data.draw(st.lists(st.integers(0, 299), min_size=3, max_size=3))  # the answer of all, token by token
+    held = data.draw(st.integers(0, min(map(len, prompts)) - 1))  # tokens that the cache has from before
+    chunk, count = data.draw(st.integers(1, 64)), data.draw(st.integers(1, 5))
+    kind = data.draw(st.sampled_from(["float32", "float16", "int8"]))
+    before = _cpu.get_num_threads()
+    try:
+        _cpu.set_num_threads(1)
+        alone = [logits_of(model, [prompt], forced, 1000, model.new_cache(1, 70, kind))[:, 0] for prompt in prompts]
+        _cpu.set_num_threads(count)
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        cache = model.new_cache(len(prompts), 70, kind)
+        if held:
+            model.hidden(Tensor(np.array([prompts[i][:held] for i in order])), cache)
+        together = logits_of(model, [prompts[i][held:] for i in order], forced, chunk, cache)
+        for place, i in enumerate(order):
+            assert np.array_equal(together[:, place], alone[i])
+    finally:
+        _cpu.set_num_threads(before)
+
+
+def logits_of(model, prompts, forced, chunk, cache):
+    """(1 + tokens, prompts, vocab): what the model says after each prompt, and after each token forced upon all."""
+    found = [model.logits(read_padded(model, prompts, cache, chunk)).numpy()]
+    for id in forced:
+        hidden = model.hidden(Tensor(np.full((len(prompts), 1), id)), cache)
+        found.append(model.logits(hidden[:, -1]).numpy())
+    return np.stack(found)
 
 
 def test_streams_give_the_same_text(model):
