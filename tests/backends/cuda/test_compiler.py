@@ -16,8 +16,8 @@ except DeviceError as error:
 NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
 MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0}
 SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512}
-BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "BITS": 4, "RUN": 32, "SCALES": 0, "MINIMA": 1,
-          "OFFSET": 0}  # fmt: skip
+BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "FORMAT": "Blocks<bf16,4,32,0,1,0>"}
+PROGRAM = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "FLIGHT": 16, "HEAD": 128, "GROUP": 2, "FORMATS": ""}
 VARIANTS = [
     ("norm.cu", NORM),
     ("norm.cu", NORM | {"T": "f16", "ROW": 4, "VECTOR": 1, "COUNT": 1}),
@@ -30,9 +30,12 @@ VARIANTS = [
     ("rotary.cu", {"T": "bf16", "C": "bf16", "D": 128, "G": "bf16"}),
     ("rotary.cu", {"T": "f32", "C": "f16", "D": 64, "G": "f32"}),
     ("blocks.cu", BLOCKS),
-    ("blocks.cu", BLOCKS | {"X": "f16", "BITS": 8, "RUN": 16, "SCALES": 2, "MINIMA": 0, "GROUPS": 2, "TILES": 2}),
-    ("blocks.cu", BLOCKS | {"X": "f32", "BITS": 6, "RUN": 16, "SCALES": 1, "MINIMA": 0, "OFFSET": 32}),
-    ("blocks.cu", BLOCKS | {"BITS": 5, "SCALES": 1, "WARPS": 16}),
+    ("blocks.cu", BLOCKS | {"X": "f16", "FORMAT": "Blocks<f16,8,16,2,0,0>", "GROUPS": 2, "TILES": 2}),
+    ("blocks.cu", BLOCKS | {"X": "f32", "FORMAT": "Blocks<f32,6,16,1,0,32>"}),
+    ("blocks.cu", BLOCKS | {"FORMAT": "Blocks<bf16,5,32,1,1,0>", "WARPS": 16}),
+    ("program.cu", PROGRAM),
+    ("program.cu", PROGRAM | {"T": "f16", "ROWS": 8, "HEAD": 64, "GROUP": 1, "FORMATS": "Blocks<f16,4,32,0,1,0>"}),
+    ("program.cu", PROGRAM | {"ROWS": 2, "GROUP": 4, "FORMATS": "Blocks<bf16,4,32,1,1,0>,Blocks<bf16,6,16,1,0,32>"}),
     ("argmax.cu", {"T": "bf16"}),
     ("positions.cu", {}),
     ("attention_split.cu", SPLIT),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import graph
+from tallow.backends.cuda import graph, program
 from tallow.backends.cuda.kernels import NAMES, TICKETS, adjacent, function, strides, tickets
 from tallow.ops.attention import check_attention, check_values
 from tallow.ops.dispatch import kernel
@@ -53,6 +54,11 @@ def attention(
     if not out.size or not longest:
         out.fill(0)
         return Tensor(out, q.device)
+    if isinstance(k, KVCache) and mask is None:
+        factor = d**-0.5 if scale is None else float(scale)
+        if program.attention(out, q.storage, k, factor, causal):
+            return Tensor(out, q.device)
+    graph.flush()
     if mask is not None:
         repeats = mask.ndim == 4 and 1 < mask.shape[0] < b
         shape = (mask.shape[0] if repeats else b, heads, n, longest)
@@ -160,6 +166,8 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
             tickets()[-1:], b, n, heads, d, width, cache.values.shape[2],
             *strides(new_keys)[:3], *strides(new_values)[:3],
         )  # fmt: skip
-        run((b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
+        launch = functools.partial(run, (b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
+        if counts is not None or not program.append(cache, new_keys, new_values, launch):
+            launch()
         graph.grow(cache, n if counts is None else counts)
     return None

@@ -7,7 +7,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import tiles
+from tallow.backends.cuda import graph, tiles
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.backends.cuda.matrix import to_card
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH, Layout, Planes
@@ -67,24 +67,22 @@ class CudaBlocks:
             numbers = None if ids is None else cupy.ascontiguousarray(ids, np.int64)
             out = cupy.empty((*(self.shape[:1] if ids is None else ids.shape), self.shape[1]), dtype)
             if out.size:
-                run = function("blocks", "widen", X=NAMES[dtype], W="f32", GROUPS=1, TILES=1, WARPS=4, **self.macros())
+                run = function(
+                    "blocks", "widen", X=NAMES[dtype], W="f32", GROUPS=1, TILES=1, WARPS=4, FORMAT=self.format(dtype)
+                )  # fmt: skip
                 across = self.size[1]
                 given = (out, 0 if numbers is None else numbers, *self.pointers(), *self.shape, across)
                 run((out.size // self.shape[1],), (32 * min(-(-across // 8), 8),), given)
         return out
 
-    def macros(self) -> dict[str, int]:
-        """What the kernels' source is told about the layout."""
-        names = ("BITS", "RUN", "SCALES", "MINIMA", "OFFSET")
-        return dict(zip(names, map(int, _ordered(self.layout)), strict=True))
+    def format(self, dtype: np.dtype[Any]) -> str:
+        """The layout as a type of ``blocks.cuh``, for products with numbers of a type."""
+        bits, run, scales, minima, offset = self.layout
+        return f"Blocks<{NAMES[dtype]},{bits},{run},{scales},{int(minima)},{offset}>"
 
     def pointers(self) -> list[Any]:
         """The planes as kernels take them."""
         return [0 if plane is None else plane for plane in self.planes]
-
-
-def _ordered(layout: Layout) -> tuple[int, ...]:
-    return layout.bits, layout.run, layout.scales, layout.minima, layout.offset
 
 
 def upload(matrix: BlockMatrix | Int8Matrix, device: Device, dtype: np.dtype[Any]) -> CudaBlocks:
@@ -131,6 +129,7 @@ def multiply(
         activation: its number in ``common.cuh``.
         residual: rows of outputs, of out's type, or None.
     """
+    graph.flush()
     rows, outputs = out.shape
     down, across = matrix.size
     if matrix.shape[1] % WIDTH or x.data.ptr % 16 or distance * x.itemsize % 16:
@@ -142,7 +141,7 @@ def multiply(
     vector = bias if bias is not None else scale
     run = function(
         "blocks", "multiply_blocks", X=NAMES[x.dtype], W="f32" if vector is None else NAMES[vector.dtype],
-        GROUPS=-(-rows // 8), TILES=stacked, WARPS=warps, **matrix.macros(),
+        GROUPS=-(-rows // 8), TILES=stacked, WARPS=warps, FORMAT=matrix.format(x.dtype),
     )  # fmt: skip
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     vectors = [0 if each is None else each for each in (bias, scale)]

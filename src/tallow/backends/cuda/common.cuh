@@ -2,6 +2,7 @@
 // NVRTC is given no header of the toolkit, so that none has to be installed and nothing but this is compiled.
 #pragma once
 
+typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -95,6 +96,7 @@ template <class T> DEVICE Pack<T> pack(const float (&from)[8], T) {
                        packed<T>(from[6], from[7]))};
 }
 
+template <class T> DEVICE void store_pack(T* to, const Pack<T>& pack) { *reinterpret_cast<uint4*>(to) = pack.bits; }
 template <class T> DEVICE Pack<T> load_pack(const T* from) { return {*reinterpret_cast<const uint4*>(from)}; }
 
 // Of memory that this kernel reads once: it need not stay in the first cache.
@@ -132,10 +134,8 @@ template <int N, class T> DEVICE void write(T* to, const float (&from)[N]) {
 // A number as the type holds it.
 template <class T> DEVICE float rounded(float x) { return to_float(Rounded<T>::of(x)); }
 
-// Asks for the line of 128 bytes that an address is in, unless it lies at the end or beyond.
-template <class T> DEVICE void prefetch(const T* at, const T* end) {
-    if (at < end) asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
-}
+// Asks for the line of 128 bytes that an address is in.
+template <class T> DEVICE void prefetch(const T* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
 // Programmatic launches (compute capability 9.0 and up; nothing elsewhere). A kernel may be put on the card while the one
 // before it still runs; it must not look at anything that kernels write, or write anything, before `wait_for_previous`.

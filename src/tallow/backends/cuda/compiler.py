@@ -40,7 +40,7 @@ def machine_code(file: str, macros: Mapping[str, Any], arch: str) -> bytes:
         DeviceError: if NVRTC is not installed, or refuses the source; the message holds what it says.
     """
     options = [f"--gpu-architecture=sm_{arch}", "-std=c++17", *(f"-D{name}={value}" for name, value in macros.items())]
-    parts = [_source(file), _source("common.cuh"), *options, f"NVRTC {version()}", f"driver {driver_version()}"]
+    parts = [_source(file), *_headers().values(), *options, f"NVRTC {version()}", f"driver {driver_version()}"]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     path = os.path.join(cache_folder(), f"{file.removesuffix('.cu')}-sm_{arch}-{key[:32]}.cubin")
     try:
@@ -78,11 +78,21 @@ def _source(file: str) -> str:
     return resources.files(__package__).joinpath(file).read_text()
 
 
+@functools.cache
+def _headers() -> dict[str, str]:
+    """What sources may include, by name."""
+    entries = sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name)
+    return {entry.name: entry.read_text() for entry in entries if entry.name.endswith(".cuh")}
+
+
 def compiled(file: str, options: list[str]) -> bytes:
     """What NVRTC makes of a source beside this module. Raises DeviceError with what it says if it refuses."""
     nvrtc, program = _nvrtc(), ctypes.c_void_p()
-    headers, names = (ctypes.c_char_p * 1)(_source("common.cuh").encode()), (ctypes.c_char_p * 1)(b"common.cuh")
-    nvrtc.nvrtcCreateProgram(ctypes.byref(program), _source(file).encode(), file.encode(), 1, headers, names)
+    found = _headers()
+    headers = (ctypes.c_char_p * len(found))(*(text.encode() for text in found.values()))
+    names = (ctypes.c_char_p * len(found))(*(name.encode() for name in found))
+    source = _source(file).encode()
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, file.encode(), len(found), headers, names)
     try:
         given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         if nvrtc.nvrtcCompileProgram(program, len(options), given) != 0:

@@ -130,6 +130,7 @@ def multiply(
         added: rows of outputs, or None; not with an activation.
         added_distance: elements from one of its rows to the next.
     """
+    graph.flush()
     (rows, outputs), inputs = out.shape, weight.shape[1]
     epilogue = ACTIVATIONS.get(activation or "", _EPILOGUE_NONE if bias is None else 0)
     epilogue |= 0 if bias is None else _EPILOGUE_BIAS

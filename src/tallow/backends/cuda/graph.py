@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cupy
+import numpy as np
 
 from tallow.device import Device
 from tallow.errors import CaptureError
 from tallow.ops import dispatch
 from tallow.ops.kv_cache import KVCache
 
+if TYPE_CHECKING:
+    from tallow.backends.cuda.program import Program
+
 R = TypeVar("R")
 
 _VALUES = ("to_numpy", "tolist")  # operations that give a tensor's value to Python
+_PROGRAMMED = frozenset(("linear", "linear_swiglu", "rms_norm", "layer_norm", "rope_append", "kv_append", "attention"))
+"""Operations whose kernels add phases to an open program, or launch, which closes it."""
+
+_VIEWS = frozenset(
+    ("reshape", "narrow", "split", "unstack", "permute_dims", "swap_axes", "matrix_transpose", "moveaxis",
+     "expand_dims", "squeeze", "broadcast_to", "getitem")
+)  # fmt: skip
+"""Operations that launch nothing, where their results are views."""
 
 
 class _Now(threading.local):
@@ -30,6 +42,19 @@ _now = _Now()
 def recording() -> bool:
     """Whether this thread is recording."""
     return _now.graph is not None
+
+
+def recorded() -> Graph | None:
+    """The recording that this thread makes."""
+    return _now.graph
+
+
+def flush() -> None:
+    """Close the program of this thread's recording, if one is open: to be called before anything is launched."""
+    now = _now.graph
+    if now is not None and now.program is not None:
+        program, now.program = now.program, None
+        now.kept += program.close()
 
 
 def on_the_host(act: Callable[[], None]) -> None:
@@ -59,6 +84,8 @@ class Graph:
 
     Attributes:
         acts: what is to be done on the host at every replay.
+        program: phases that are not launched yet.
+        kept: arrays that kernels of the recording read and nobody else knows of.
     """
 
     def __init__(self, device: Device) -> None:
@@ -66,6 +93,8 @@ class Graph:
         self._pool = cupy.cuda.MemoryPool()
         self._graph: Any = None
         self.acts: list[Callable[[], None]] = []
+        self.program: Program | None = None
+        self.kept: list[Any] = []
 
     def record(self, function: Callable[[], R]) -> R:
         """Record a function, and do once what it recorded. Returns its result.
@@ -92,7 +121,9 @@ class Graph:
         stream.begin_capture(mode=cupy.cuda.runtime.streamCaptureModeRelaxed)
         try:
             result = function()
+            flush()
         except BaseException:
+            self.program = None
             try:
                 stream.end_capture()
             except cupy.cuda.runtime.CUDARuntimeError:
@@ -123,8 +154,25 @@ def _checked(
     if op.name == "to_device" and args[0].device.kind == "cpu":
         raise CaptureError(f"{op.name} cannot be recorded: it brings what lies on the CPU now, and never again")
     try:
+        if op.name not in _PROGRAMMED and not _gives_view(op, args):
+            flush()
         return run()
     except RuntimeError as error:
         if isinstance(error, CaptureError):
             raise
         raise CaptureError(f"{op.name} cannot be recorded: {error}") from error
+
+
+def _gives_view(op: dispatch.Operation, args: tuple[Any, ...]) -> bool:
+    """Whether an operation only looks at memory in another way."""
+    if op.name == "getitem":
+        keys = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return all(key is None or key is Ellipsis or isinstance(key, int | slice) for key in keys)
+    if op.name == "reshape":
+        array = args[0].storage
+        like = np.lib.stride_tricks.as_strided(np.empty(1, array.dtype), array.shape, array.strides)
+        try:
+            np.reshape(like, args[1], copy=False)  # refused where numbers would have to move
+        except (TypeError, ValueError):
+            return False
+    return op.name in _VIEWS

@@ -42,6 +42,7 @@ class _LaunchConfig(ctypes.Structure):
 
 
 _EARLY = _LaunchAttribute(6, 0, 1)  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+_TOGETHER = _LaunchAttribute(2, 0, 1)  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
 
 
 class Kernel:
@@ -63,12 +64,19 @@ class Kernel:
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int = 0) -> None:
         """Launch it on the current stream."""
+        graph.flush()
         if self._waits and graph.recording():
-            self._launch_early(grid, block, arguments, shared)
+            self._launch(grid, block, arguments, shared, _EARLY)
         else:
             self._function(tuple(grid), tuple(block), tuple(arguments), shared)
 
-    def _launch_early(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int) -> None:
+    def together(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int) -> None:
+        """Launch it with all its blocks on the card at once, so that they may wait for each other."""
+        self._launch(grid, block, arguments, shared, _TOGETHER)
+
+    def _launch(
+        self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int, attribute: Any
+    ) -> None:
         values: list[Any] = [
             ctypes.c_int64(value) if isinstance(value, int)
             else ctypes.c_double(value) if isinstance(value, float)
@@ -78,7 +86,7 @@ class Kernel:
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         sizes = [(ctypes.c_uint * 3)(*given, *[1] * (3 - len(given))) for given in (grid, block)]
         stream = cupy.cuda.get_current_stream().ptr
-        config = _LaunchConfig(*sizes, shared, stream, ctypes.pointer(_EARLY), 1)
+        config = _LaunchConfig(*sizes, shared, stream, ctypes.pointer(attribute), 1)
         status = cuda_driver().cuLaunchKernelEx(
             ctypes.byref(config), ctypes.c_void_p(self._function.ptr), pointers, ctypes.c_void_p(0)
         )
@@ -108,7 +116,7 @@ def function(file: str, name: str, shared: int = 0, **macros: Any) -> Kernel:
     return found
 
 
-_WHOLLY_AFTER = ("attention_flash",)
+_WHOLLY_AFTER = ("attention_flash", "program")
 """Sources without ``wait_for_previous``: for work that is large enough for launches not to matter."""
 
 
@@ -151,8 +159,14 @@ def vector(*arrays: Any, width: int) -> int:
 def adjacent(array: Any) -> Any:
     """The array, copied only if neighbours along its last axis do not lie side by side."""
     if array.ndim and array.shape[-1] != 1 and array.strides[-1] != array.itemsize:
-        return cupy.ascontiguousarray(array)
+        return copied(array)
     return array
+
+
+def copied(array: Any) -> Any:
+    """The array's numbers without gaps."""
+    graph.flush()
+    return cupy.ascontiguousarray(array)
 
 
 def rows_of(array: Any) -> tuple[Any, int, int, int, int]:
@@ -172,7 +186,7 @@ def rows_of(array: Any) -> tuple[Any, int, int, int, int]:
         else:
             axes.append((size, stride))
     if len(axes) > 2:
-        return rows_of(cupy.ascontiguousarray(array))
+        return rows_of(copied(array))
     (outer, outer_stride), (inner, inner_stride) = [*[(1, 0)] * (2 - len(axes)), *axes]
     return array, outer * inner, inner, outer_stride, inner_stride
 
@@ -183,4 +197,4 @@ def matrix_of(array: Any) -> tuple[Any, int, int]:
     width = array.shape[-1]
     if rows == inner and (distance >= width or rows == 1):
         return array, rows, distance if rows > 1 else width
-    return cupy.ascontiguousarray(array), rows, width
+    return copied(array), rows, width

@@ -7,7 +7,7 @@ from typing import Any
 import cupy
 
 from tallow import dtypes
-from tallow.backends.cuda import cublaslt
+from tallow.backends.cuda import cublaslt, program
 from tallow.backends.cuda.blocks import FEW as FEW_OF_BLOCKS
 from tallow.backends.cuda.blocks import CudaBlocks, multiply
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
@@ -53,6 +53,10 @@ def linear(
     offset, factor = _vectors(bias, scale)
     added = None if residual is None else residual.storage
     if out.size:
+        if distance == x.shape[-1] and program.linear(
+            out, rows, matrix, offset, ACTIVATIONS[activation], factor, _as_rows(added, out)
+        ):
+            return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
         if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
             _few(out, rows, distance, matrix, offset, activation, factor, added)
             return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
@@ -79,7 +83,12 @@ def _quantised(
         raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
     out = cupy.empty((count, blocks.shape[0]), dtype)
     added = None if residual is None else residual.storage
-    multiply(out, rows, distance, blocks, *_vectors(bias, scale), ACTIVATIONS[activation], added)
+    vectors = _vectors(bias, scale)
+    if distance == x.shape[-1] and program.linear(
+        out, rows, blocks, vectors[0], ACTIVATIONS[activation], vectors[1], _as_rows(added, out)
+    ):
+        return Tensor(out.reshape((*x.shape[:-1], blocks.shape[0])), x.device)
+    multiply(out, rows, distance, blocks, *vectors, ACTIVATIONS[activation], added)
     return Tensor(out.reshape((*x.shape[:-1], blocks.shape[0])), x.device)
 
 
@@ -102,6 +111,11 @@ def _vectors(bias: Tensor | None, scale: Tensor | None) -> tuple[Any, Any]:
     shared = given[0].dtype if given[0].dtype in NAMES and given[-1].dtype == given[0].dtype else cupy.float32
     offset, factor = (None if each is None else cupy.ascontiguousarray(each.storage, shared) for each in (bias, scale))
     return offset, factor
+
+
+def _as_rows(residual: Any, out: Any) -> Any:
+    """A residual of out's size in out's shape, or None."""
+    return None if residual is None else residual.reshape(out.shape) if residual.flags.c_contiguous else residual
 
 
 def _even(array: Any, distance: int) -> bool:
@@ -140,15 +154,24 @@ def _few(
 @kernel("linear_swiglu", "cuda")
 def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
     """See ``ops.linear_swiglu``."""
-    matrix = _matrix(weight)
-    if matrix is not None and x.storage.dtype in NAMES and x.size and not matrix.shape[0] % 2:
-        check_linear(x.shape, matrix.shape, None, None, None)
-        rows, count, distance = matrix_of(x.storage)
-        if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
-            out = cupy.empty((count, matrix.shape[0] // 2), x.storage.dtype)
-            _few(out, rows, distance, matrix, gated=True)
-            return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
-    return NotImplemented
+    if x.storage.dtype not in NAMES or not x.size:
+        return NotImplemented
+    if type(weight) is Weight and isinstance(weight.packed, CudaBlocks):
+        matrix: Any = weight.packed
+    else:
+        matrix = _matrix(weight)
+    if matrix is None or matrix.shape[0] % 2:
+        return NotImplemented
+    check_linear(x.shape, matrix.shape, None, None, None)
+    rows, count, distance = matrix_of(x.storage)
+    out = cupy.empty((count, matrix.shape[0] // 2), x.storage.dtype)
+    if distance != x.shape[-1] or not program.linear(out, rows, matrix, None, 0, None, None, gated=True):
+        if isinstance(matrix, CudaBlocks) or count > FEW:
+            return NotImplemented
+        if not (_even(matrix, matrix.shape[1]) and _even(rows, distance)):
+            return NotImplemented
+        _few(out, rows, distance, matrix, gated=True)
+    return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
 
 
 def _many(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import cupy
 
+from tallow.backends.cuda import program
 from tallow.backends.cuda.kernels import NAMES, function, rows_of, vector
 from tallow.ops.dispatch import kernel
 from tallow.ops.norm import check_norm
@@ -50,5 +52,7 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     run = function("norm", name, T=NAMES[array.dtype], W=NAMES[given[0].dtype], ROW=threads, VECTOR=size, COUNT=count)
     block = threads if threads > 32 else 128
     arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps)
-    run((-(-rows * threads // block),), (block,), arguments)
+    launch = functools.partial(run, (-(-rows * threads // block),), (block,), arguments)
+    if not program.norm(out, array, tuple(given), eps, launch):
+        launch()
     return Tensor(out, x.device)

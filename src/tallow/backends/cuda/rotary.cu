@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                       i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_n, i64 k_stride_h,
                       i64 v_stride_b, i64 v_stride_n, i64 v_stride_h, i64 angle_stride, i64 interleaved, double eps) {
     next_may_start();
-    if (q_gain && threadIdx.x < 2) prefetch(threadIdx.x ? k_gain : q_gain, (threadIdx.x ? k_gain : q_gain) + D);
+    if (q_gain && threadIdx.x < 2) prefetch(threadIdx.x ? k_gain : q_gain);
     wait_for_previous();
     const int lane = threadIdx.x % LANES, all = static_cast<int>(heads + 2 * kv_heads);
     const int index = blockIdx.y * HEADS + threadIdx.x / LANES;

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import graph
+from tallow.backends.cuda import graph, program
 from tallow.backends.cuda.kernels import NAMES, adjacent, function, strides, tickets, vector
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
@@ -82,7 +83,13 @@ def rope_append(
         cache.values.shape[2], cache.values.shape[3], *(step for array in arrays for step in strides(array)[:3]),
         shared, int(interleaved), eps,
     )  # fmt: skip
-    run((b * n, -(-(heads + 2 * kv_heads) * lanes[0] // THREADS)), (THREADS,), arguments)
+    grid = (b * n, -(-(heads + 2 * kv_heads) * lanes[0] // THREADS))
+    launch = functools.partial(run, grid, (THREADS,), arguments)
+    angles = cosines, sines, shared
+    if added is not None or not program.append(
+        cache, arrays[1], arrays[2], launch, arrays[0], angles, (gains[0], gains[1]), eps, interleaved, out
+    ):
+        launch()
     graph.grow(cache, n if added is None else added)
     return Tensor(out, q.device)
 

@@ -1,0 +1,67 @@
+// What the parts of program.cu share: instructions, the threads of a block, its shared memory.
+//
+// T: type of activations, of dense weights and of the cache, bf16 or f16. ROWS: of activations, at most. SLOT: bytes of a
+// place in the ring. HEAD: features of a head; GROUP: queries that read a key together.
+#pragma once
+#include "blocks.cuh"
+#include "ring.cuh"
+
+constexpr int WARPS = 16;  // that compute
+constexpr int CONSUMERS = 32 * WARPS;
+constexpr int THREADS = CONSUMERS + 128;  // the first of the last four warps fetches weights
+constexpr int SIZE = Pack<T>::SIZE;
+
+// One phase of a program. See program.py, which writes them.
+struct Linear {
+    i64 kind;  // 0
+    T* out;
+    const T* x;
+    const u8 *codes, *high, *scales, *supers;  // a dense weight's rows are its codes
+    const float* row_scales;
+    const T *bias, *factor, *residual;
+    const T *gain, *shift;  // of the norm that comes first
+    T* normed;
+    i64 outputs, inputs;      // of a gated product: of half the weight
+    i64 format;               // 0: dense; 1: the first of FORMATS
+    i64 activation, gated;
+    i64 unit_shift, pieces, piece;  // log2 of the rows that a warp takes at once; parts of them; bytes or tiles of one
+    i64 code_bytes, high_bytes, scale_bytes, super_bytes;  // of a tile
+    double eps;
+};
+
+struct Attend {
+    i64 kind;  // 1
+    T* out;
+    const T *q, *k, *v;
+    T *keys, *values;
+    i64* lengths;
+    const float *cosines, *sines;
+    const T *q_gain, *k_gain;
+    T* turned;  // where the queries go, as attention takes them
+    float* scratch;
+    u32* tickets;
+    i64 batch, n, heads, kv_heads, capacity, value_width;
+    i64 q_stride_b, q_stride_n, k_stride_b, v_stride_b, angle_stride;
+    i64 appends, interleaved, splits;
+    double scale, eps;
+};
+
+union Instruction {
+    u64 words[32];
+    Linear linear;
+    Attend attend;
+};
+static_assert(sizeof(Instruction) == 256, "a warp reads an instruction, a word a lane");
+
+DEVICE void sync_consumers() { asm volatile("bar.sync 1, %0;" ::"n"(CONSUMERS) : "memory"); }
+
+// The sum over the consumers of one group of warps, the same in each of them. `parts` are one float a warp.
+DEVICE float sum_of_warps(float x, float* parts, int first, int count) {
+    x = warp_sum(x);
+    sync_consumers();  // the sums of the call before have been read
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+    sync_consumers();
+    x = 0.0f;
+    for (int i = 0; i < count; ++i) x += parts[first + i];
+    return x;
+}

@@ -1,0 +1,482 @@
+"""Programs: stretches of a recording on a few rows that one kernel goes through, phase after phase. See ``program.cu``.
+
+While a recording is made, the operations below are not launched but added to the recording's open program; whatever
+else is launched closes it first. A norm waits for the linear map that reads its result, and an append to a cache for
+the attention to it: each pair is one phase. What cannot be a phase is launched as it is elsewhere.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from tallow.backends.cuda import graph
+from tallow.backends.cuda.blocks import CudaBlocks
+from tallow.backends.cuda.kernels import NAMES, function
+from tallow.backends.cuda.tiles import HEIGHT, WIDTH
+from tallow.device import compute_capability
+from tallow.ops.kv_cache import KVCache
+
+MOST_ROWS = 8
+SLOT = 4096  # bytes of a place in the ring
+FLIGHT = 16  # places that are being filled at a time: more only make everything else wait
+_WARPS, _THREADS = 16, 640  # see program.cuh
+_SHARED = 226 << 10  # bytes of shared memory of a block
+_MOST_WORK = 112 << 10  # of them for activations and sums: the rest is the ring's
+_WORDS = 32  # of an instruction
+_LANE_BYTES = 512  # that a warp reads of a row at once
+
+on = False
+"""Whether recordings make programs. Off: a phase still takes longer than the kernels that it stands for, so that only
+tests ask for them."""
+
+
+class Linear(NamedTuple):
+    """A phase that multiplies: the fields of ``Linear`` in program.cuh."""
+
+    kind: int
+    out: Any
+    x: Any
+    codes: Any
+    high: Any
+    scales: Any
+    supers: Any
+    row_scales: Any
+    bias: Any
+    factor: Any
+    residual: Any
+    gain: Any
+    shift: Any
+    normed: Any
+    outputs: int
+    inputs: int
+    format: int
+    activation: int
+    gated: int
+    unit_shift: int
+    pieces: int
+    piece: int
+    code_bytes: int
+    high_bytes: int
+    scale_bytes: int
+    super_bytes: int
+    eps: float
+
+
+class Attend(NamedTuple):
+    """A phase that attends: the fields of ``Attend`` in program.cuh."""
+
+    kind: int
+    out: Any
+    q: Any
+    k: Any
+    v: Any
+    keys: Any
+    values: Any
+    lengths: Any
+    cosines: Any
+    sines: Any
+    q_gain: Any
+    k_gain: Any
+    turned: Any
+    scratch: Any
+    tickets: Any
+    batch: int
+    n: int
+    heads: int
+    kv_heads: int
+    capacity: int
+    value_width: int
+    q_stride_b: int
+    q_stride_n: int
+    k_stride_b: int
+    v_stride_b: int
+    angle_stride: int
+    appends: int
+    interleaved: int
+    splits: int
+    scale: float
+    eps: float
+
+
+class Norm(NamedTuple):
+    """A norm that has not been done: what it reads and writes, and how to launch it."""
+
+    out: Any
+    x: Any
+    gain: Any
+    shift: Any
+    eps: float
+    launch: Callable[[], None]
+
+
+class Append(NamedTuple):
+    """Keys and values that have not been appended yet, and how to launch that."""
+
+    cache: KVCache
+    q: Any
+    k: Any
+    v: Any
+    angles: tuple[Any, Any, int] | None
+    gains: tuple[Any, Any]
+    eps: float
+    interleaved: bool
+    turned: Any
+    launch: Callable[[], None]
+
+
+@dataclass
+class Program:
+    """Phases so far.
+
+    Attributes:
+        dtype: of activations.
+        rows: of them.
+        phases: in order.
+        formats: kinds of quantised weights, as types of blocks.cuh.
+        head: features of a head, 0 while nothing attends.
+        waiting: what may become part of the next phase.
+    """
+
+    dtype: np.dtype[Any]
+    rows: int
+    phases: list[Linear | Attend] = field(default_factory=list)
+    formats: list[str] = field(default_factory=list)
+    head: int = 0
+    waiting: Norm | Append | None = None
+
+    def close(self) -> list[Any]:
+        """Launch the phases, then what has waited in vain. Returns arrays that must live as long as the recording."""
+        kept = self._launch() if self.phases else []
+        if self.waiting is not None:
+            self.waiting.launch()
+        return kept
+
+    def _launch(self) -> list[Any]:
+        blocks = _multiprocessors()
+        x_bytes = max((_x_bytes(self.at_once, p.inputs) for p in self.phases if isinstance(p, Linear)), default=0)
+        attends = [phase for phase in self.phases if isinstance(phase, Attend)]
+        group = max((_group(phase) for phase in attends), default=1)
+        work = x_bytes + max(
+            (_partial_bytes(self.at_once, p, blocks) for p in self.phases if isinstance(p, Linear)), default=0
+        )
+        work = -(-max(work, _attend_bytes(self.head, group) if attends else 0) // 128) * 128
+        slots = (_SHARED - work) // (SLOT + 16)
+        tickets = _lasting(np.zeros(sum(map(_spots, attends)) + 2, np.uint32))
+        listed, begin = [], 2
+        for phase in self.phases:
+            if isinstance(phase, Attend):
+                spots, splits = _spots(phase), _most_splits(phase, group, blocks)
+                queries = phase.n * (phase.heads // phase.kv_heads)
+                scratch = phase.batch * phase.kv_heads * (queries + group) * splits * (self.head + 2)
+                phase = phase._replace(
+                    splits=splits, tickets=tickets[begin:], scratch=cupy.empty(scratch, np.float32)
+                )  # fmt: skip
+                begin += spots
+            listed.append(phase)
+        instructions = _lasting(np.frombuffer(b"".join(map(_encoded, listed)), np.uint64))
+        shared = slots * (SLOT + 16) + work
+        run = function(
+            "program", "program", _SHARED, T=NAMES[self.dtype], ROWS=self.at_once, SLOT=SLOT, FLIGHT=FLIGHT,
+            HEAD=self.head or 64, GROUP=group, FORMATS=",".join(self.formats),
+        )  # fmt: skip
+        arguments = (instructions, len(listed), tickets, self.rows, slots, work, x_bytes)
+        run.together((blocks,), (_THREADS,), arguments, shared)
+        return [instructions, tickets, *(p.scratch for p in listed if isinstance(p, Attend))]
+
+    @property
+    def at_once(self) -> int:
+        """Rows that the kernel is compiled for."""
+        return 1 << (self.rows - 1).bit_length()
+
+    def format_of(self, blocks: CudaBlocks) -> int:
+        """The number of a kind of weight, from 1."""
+        name = blocks.format(self.dtype)
+        if name not in self.formats:
+            self.formats.append(name)
+        return self.formats.index(name) + 1
+
+
+def _program(dtype: np.dtype[Any], rows: int) -> Program | None:
+    """The open program for rows of a type, or a new one; None where there can be none."""
+    now = graph.recorded()
+    if now is None or rows > MOST_ROWS or dtype == np.float32 or dtype not in NAMES or not _can():
+        return None
+    if now.program is not None and (now.program.dtype, now.program.rows) != (dtype, rows):
+        graph.flush()
+    if now.program is None:
+        now.program = Program(dtype, rows)
+    return now.program
+
+
+def _can() -> bool:
+    return on and compute_capability(cupy.cuda.runtime.getDevice()) >= (9, 0)
+
+
+def norm(out: Any, x: Any, parameters: tuple[Any, ...], eps: float, launch: Callable[[], None]) -> bool:
+    """Whether a norm of a few rows waits for the linear map that reads it."""
+    width = x.shape[-1]
+    rows = x.size // width
+    if any(p.dtype != x.dtype or p.data.ptr % 16 for p in parameters) or not _even(x, width):
+        return False
+    program = _program(x.dtype, rows)
+    if program is None:
+        return False
+    if program.waiting is not None:
+        graph.flush()
+        program = _program(x.dtype, rows)
+        assert program is not None
+    gain, shift = (*parameters, None)[:2]
+    program.waiting = Norm(out, x, gain, shift, eps, launch)
+    return True
+
+
+def linear(
+    out: Any, x: Any, weight: Any, bias: Any, activation: int, factor: Any, residual: Any, gated: bool = False
+) -> bool:
+    """Whether an affine map of a few rows has become a phase.
+
+    Args:
+        out: (rows, outputs).
+        x: rows of inputs.
+        weight: an array of x's type, (outputs, inputs) or, gated, (2 · outputs, inputs); or ``CudaBlocks``.
+        bias: (outputs,), or None.
+        activation: its number in common.cuh.
+        factor: (outputs,), or None.
+        residual: (rows, outputs), or None.
+        gated: whether the result is that of ``ops.linear_swiglu``.
+    """
+    (rows, outputs), inputs = out.shape, weight.shape[1]
+    vectors = [each for each in (bias, factor, residual) if each is not None]
+    if any(each.dtype != x.dtype for each in vectors) or not _even(x, inputs):
+        return False
+    if residual is not None and not residual.flags.c_contiguous:
+        return False
+    tiled = isinstance(weight, CudaBlocks)
+    if tiled and (inputs % WIDTH or (gated and outputs % HEIGHT)):
+        return False
+    if not tiled and (weight.dtype != x.dtype or weight.data.ptr % 16):
+        return False
+    program = _program(x.dtype, rows)
+    if program is None:
+        return False
+    first = program.waiting
+    if first is not None and not (isinstance(first, Norm) and first.out.data.ptr == x.data.ptr):
+        graph.flush()
+        program, first = _program(x.dtype, rows), None
+        assert program is not None
+    assert first is None or isinstance(first, Norm)
+    cut = _tiles(program, weight) if tiled else _dense(program.at_once, weight, outputs)
+    phase = Linear(
+        kind=0, out=out, x=x if first is None else first.x, bias=bias, factor=factor, residual=residual,
+        gain=first and first.gain, shift=first and first.shift, normed=first and first.out, outputs=outputs,
+        inputs=inputs, activation=activation, gated=int(gated), eps=first.eps if first is not None else 0.0, **cut,
+    )  # fmt: skip
+    if _x_bytes(program.at_once, inputs) + _partial_bytes(program.at_once, phase, _multiprocessors()) > _MOST_WORK:
+        return False
+    program.waiting = None
+    program.phases.append(phase)
+    return True
+
+
+def append(
+    cache: KVCache,
+    k: Any,
+    v: Any,
+    launch: Callable[[], None],
+    q: Any = None,
+    angles: tuple[Any, Any, int] | None = None,
+    gains: tuple[Any, Any] = (None, None),
+    eps: float = 0.0,
+    interleaved: bool = False,
+    turned: Any = None,
+) -> bool:
+    """Whether one new key and value of each row wait for the attention to their cache.
+
+    Args:
+        cache: of the rows.
+        k: (b, 1, kv_heads, d).
+        v: likewise.
+        launch: appends them.
+        q: queries (b, 1, heads, d) that are normalised and turned with the keys; None if nothing is.
+        angles: cosines and sines (b or 1, 1, d / 2), and numbers from one row's to the next; None for no turning.
+        gains: of the norms of queries' and keys' heads.
+        eps: of these.
+        interleaved: as for ``ops.rope``.
+        turned: where the queries go, (b, 1, heads, d).
+    """
+    b, n, _, d = k.shape
+    arrays = [each for each in (q, k, v) if each is not None]
+    if n != 1 or cache.dtype.numpy != k.dtype or not _heads_fit(d) or not all(map(_side_by_side, arrays)):
+        return False
+    if any(gain is not None and gain.dtype != k.dtype for gain in gains):
+        return False
+    program = _program(k.dtype, b)
+    if program is None:
+        return False
+    if program.waiting is not None or program.head not in (0, d):
+        graph.flush()
+        program = _program(k.dtype, b)
+        assert program is not None
+    program.waiting = Append(cache, q, k, v, angles, gains, eps, interleaved, turned, launch)
+    return True
+
+
+def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> bool:
+    """Whether attention of a few queries to a cache has become a phase.
+
+    Args:
+        out: (b, n, heads, d).
+        q: queries, likewise.
+        cache: of the rows.
+        scale: of scores.
+        causal: whether queries see no further than themselves; then there is one of each row.
+    """
+    b, n, heads, d = q.shape
+    if cache.dtype.numpy != q.dtype or not _heads_fit(d) or not _side_by_side(q) or (causal and n > 1):
+        return False
+    program = _program(q.dtype, b * n)
+    if program is None:
+        return False
+    new = program.waiting
+    belongs = isinstance(new, Append) and new.cache is cache and (new.q is None or new.turned.data.ptr == q.data.ptr)
+    if (new is not None and not belongs) or program.head not in (0, d):
+        graph.flush()
+        program, new = _program(q.dtype, b * n), None
+        assert program is not None
+    assert new is None or isinstance(new, Append)
+    source = q if new is None or new.q is None else new.q
+    cosines, sines, angle_stride = (None, None, 0) if new is None or new.angles is None else new.angles
+    gains = (None, None) if new is None else new.gains
+    program.head, program.waiting = d, None
+    program.phases.append(Attend(
+        kind=1, out=out, q=source, k=new and new.k, v=new and new.v, keys=cache.keys.storage,
+        values=cache.values.storage, lengths=cache.held.storage, cosines=cosines, sines=sines, q_gain=gains[0],
+        k_gain=gains[1], turned=None if new is None else new.turned, scratch=None, tickets=None, batch=b, n=n,
+        heads=heads, kv_heads=cache.kv_heads, capacity=cache.values.shape[2], value_width=cache.values.shape[3],
+        q_stride_b=_stride(source, 0), q_stride_n=_stride(source, 1),
+        k_stride_b=0 if new is None else _stride(new.k, 0), v_stride_b=0 if new is None else _stride(new.v, 0),
+        angle_stride=angle_stride, appends=int(new is not None),
+        interleaved=int(new is not None and new.interleaved), splits=1, scale=scale,
+        eps=0.0 if new is None else new.eps,
+    ))  # fmt: skip
+    return True
+
+
+def _dense(at_once: int, weight: Any, outputs: int) -> dict[str, Any]:
+    """How rows of a dense weight are cut into units and pieces."""
+    bytes_of_row, pieces, unit = weight.shape[1] * weight.itemsize, 1, 1
+    piece = bytes_of_row
+    if bytes_of_row > SLOT:
+        pieces = -(-bytes_of_row // SLOT)
+        piece = -(-bytes_of_row // pieces // _LANE_BYTES) * _LANE_BYTES
+        pieces = -(-bytes_of_row // piece)
+    else:
+        rows = weight.shape[0] / _multiprocessors()  # of a block
+        most = 4 if at_once <= 4 else 2
+        while unit < most and 2 * unit * bytes_of_row <= SLOT and rows >= _WARPS * unit:
+            unit *= 2
+    return {"codes": weight, "format": 0, "unit_shift": unit.bit_length() - 1, "pieces": pieces, "piece": piece,
+            "row_scales": None, "high": None, "scales": None, "supers": None, "code_bytes": 0,
+            "high_bytes": 0, "scale_bytes": 0, "super_bytes": 0}  # fmt: skip
+
+
+def _tiles(program: Program, weight: CudaBlocks) -> dict[str, Any]:
+    """How rows of tiles of a quantised weight are cut into pieces."""
+    codes, high, scales, supers = weight.planes
+    down, across = weight.size
+    of_rows = weight.layout.run == 0
+    sizes = [0 if plane is None else plane.nbytes // (down * across) for plane in (codes, high, scales)]
+    if of_rows:
+        sizes[2] = 0
+    supers_bytes = 0 if supers is None else supers.nbytes // down * 4 // across
+    step = 1 if supers is None else 4
+    piece = max(1, int(SLOT / (sum(sizes) + supers_bytes / 4)) // step) * step
+    even = -(-across // -(-across // piece))  # pieces as equal as can be
+    piece = -(-even // step) * step
+    return {"codes": codes, "high": high, "scales": None if of_rows else scales, "supers": supers,
+            "row_scales": scales if of_rows else None, "format": program.format_of(weight),
+            "unit_shift": HEIGHT.bit_length() - 1, "pieces": -(-across // piece), "piece": piece, "code_bytes": sizes[0],
+            "high_bytes": sizes[1], "scale_bytes": sizes[2], "super_bytes": supers_bytes}  # fmt: skip
+
+
+def _x_bytes(at_once: int, inputs: int) -> int:
+    return at_once * (inputs + 16) * 2
+
+
+def _partial_bytes(at_once: int, phase: Linear, blocks: int) -> int:
+    """Of the sums that a block's warps leave behind."""
+    rows = phase.outputs // HEIGHT + 1 if phase.format else phase.outputs
+    own = (-(-rows // blocks)) * (2 if phase.gated else 1)
+    units = own if phase.format else -(-own // (1 << phase.unit_shift))
+    return -(-units // _WARPS) * _WARPS * (at_once << phase.unit_shift) * 4
+
+
+def _attend_bytes(head: int, group: int) -> int:
+    return 4 * ((group + 2) * head + _WARPS * group * (head + 2))
+
+
+def _group(phase: Attend) -> int:
+    """Queries that read a key together, where there are many keys."""
+    queries = phase.n * (phase.heads // phase.kv_heads)
+    return 4 if queries > 2 else queries
+
+
+def _spots(phase: Attend) -> int:
+    """Queries in all, each of which may be split among blocks."""
+    return phase.batch * phase.kv_heads * phase.n * (phase.heads // phase.kv_heads)
+
+
+def _most_splits(phase: Attend, group: int, blocks: int) -> int:
+    queries = phase.n * (phase.heads // phase.kv_heads)
+    return max(1, min(32, blocks // (phase.batch * phase.kv_heads * -(-queries // group))))
+
+
+def _heads_fit(d: int) -> bool:
+    return 16 <= d <= 256 and d & (d - 1) == 0
+
+
+def _even(x: Any, width: int) -> bool:
+    """Whether rows of this width lie without gaps, and begin at multiples of 16 bytes."""
+    return x.flags.c_contiguous and width % 8 == 0 and x.data.ptr % 16 == 0
+
+
+def _side_by_side(x: Any) -> bool:
+    """Whether the heads of (b, n, heads, d) lie side by side, each row at a multiple of 16 bytes."""
+    size, d = x.itemsize, x.shape[3]
+    heads = x.strides[3] == size and (x.shape[2] == 1 or x.strides[2] == d * size)
+    return heads and all(stride % 16 == 0 for stride in x.strides[:2]) and x.data.ptr % 16 == 0
+
+
+def _stride(x: Any, axis: int) -> int:
+    return int(x.strides[axis] // x.itemsize)
+
+
+def _encoded(phase: Linear | Attend) -> bytes:
+    """A phase as the kernel reads it: addresses, 64-bit integers and doubles."""
+    parts = []
+    for value in phase:
+        if isinstance(value, float):
+            parts.append(struct.pack("<d", value))
+        else:
+            parts.append(struct.pack("<q", 0 if value is None else value if isinstance(value, int) else value.data.ptr))
+    return b"".join(parts).ljust(8 * _WORDS, b"\0")
+
+
+def _lasting(values: np.ndarray[Any, Any]) -> Any:
+    """Values on the card from now on, in memory that no kernel writes its results to and no pool lends to others."""
+    memory = cupy.cuda.MemoryPointer(cupy.cuda.Memory(max(values.nbytes, 1)), 0)
+    array = cupy.ndarray(values.shape, values.dtype, memory)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    array.data.copy_from_host_async(values.ctypes.data, values.nbytes, stream)
+    stream.synchronize()
+    return array
+
+
+def _multiprocessors() -> int:
+    return int(cupy.cuda.Device().attributes["MultiProcessorCount"])
