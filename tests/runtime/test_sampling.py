@@ -71,6 +71,14 @@ def test_what_cannot_come_never_comes():
         assert {sampler.choose(logits) for _ in range(60)} == {7, 30}
 
 
+def test_what_is_no_number_or_infinite():
+    logits = np.float32([0.0, np.nan, 1.0, -np.inf])
+    for how in ({}, {"top_k": 3}, {"top_p": 0.99}, {"min_p": 0.01}):
+        sampler = Sampler(Sampling(temperature=5.0, seed=0, **how), [])
+        assert {sampler.choose(logits) for _ in range(60)} == {0, 2}
+        assert sampler.choose(np.float32([0.0, np.inf, 1.0])) == 1
+
+
 def test_repetition_penalty_counts_prompt_and_answer():
     sampler = Sampler(Sampling(repetition_penalty=2.0), [1, 2, 1])
     sampler.accept(4)

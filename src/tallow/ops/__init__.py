@@ -125,6 +125,7 @@ from tallow.ops.positions import next_positions, rotary_angles
 from tallow.ops.products import cross, matmul, outer, tensordot, vecdot
 from tallow.ops.rope import rope
 from tallow.ops.rope_append import rope_append
+from tallow.ops.sample import sample
 from tallow.ops.searching import argmax, argmin, count_nonzero, nonzero, searchsorted, where
 from tallow.ops.softmax import log_softmax, softmax
 from tallow.ops.sorting import argsort, sort, unique_all, unique_counts, unique_inverse, unique_values
@@ -256,6 +257,7 @@ __all__ = [
     "rope_append",
     "rotary_angles",
     "round",
+    "sample",
     "searchsorted",
     "setitem",
     "sigmoid",

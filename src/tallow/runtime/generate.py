@@ -73,7 +73,7 @@ def generate(
 
     Args:
         model: what says what may come next.
-        requests: prompts and what is asked for; each has room for what it needs.
+        requests: prompts and what is asked for, the same of all; each has room for what it needs.
         cache: with as many rows; each holds the first ``reused`` tokens of its prompt. Rows are put into another order,
             and afterwards the cache holds all but the last token of the answers that were finished last.
         chunk: tokens of each prompt to read at a time.
@@ -96,7 +96,8 @@ def generate(
     if len(prompts[0]) >= CHUNK:
         _cpu.release_buffers()  # of results as long as a chunk; single tokens need none of it
     guesses: list[list[int]] = [[] for _ in active]
-    step = DecodeStep(model, cache)
+    options = requests[0].options  # those of all
+    step = DecodeStep(model, cache, options.sampling if options.plain else None)
     try:
         while True:
             lasts = []
@@ -117,7 +118,7 @@ def generate(
                 return
             guesses = [request.guess() for request in active]
             with span("decode", rows=len(active)), in_use:
-                rows = step([id for id, _ in lasts], guesses, all([request.likeliest for request in active]))
+                rows = step([id for id, _ in lasts], guesses, [request.draws for request in active])
     finally:
         step.take_back()
 

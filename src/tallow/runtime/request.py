@@ -53,6 +53,11 @@ class Options:
             if not (isinstance(stop, str) and stop) and not (isinstance(stop, int) and stop >= 0):
                 raise ArgumentError(f"stop takes strings that are not empty and token ids, found {stop!r}")
 
+    @property
+    def plain(self) -> bool:
+        """Whether the next token follows from the logits and a random number: nothing else has a say in it."""
+        return self.sampling.plain and not (self.lookup or self.grammar) and self.logprobs is None
+
 
 class Request:
     """A prompt, and the answer so far.
@@ -64,6 +69,9 @@ class Request:
         text: the model's tokenizer and the ids by which it ends an answer.
         vocab: how many logits the model gives.
         room: positions that are left for prompt and answer.
+
+    Attributes:
+        draws: what fixes its random numbers; see ``ops.sample``.
     """
 
     def __init__(self, prompt: Sequence[int], row: int, options: Options, text: Text, vocab: int, room: int) -> None:
@@ -75,13 +83,11 @@ class Request:
         self.finish_reason: str | None = None
         self.timings = Timings()
         self.most = min(options.max_tokens, room - len(prompt))
-        self.likeliest = (
-            options.sampling.likeliest and not (options.lookup or options.grammar) and options.logprobs is None
-        )
         self._ends = {stop for stop in options.stop if isinstance(stop, int)}
         if not options.ignore_eos:
             self._ends |= text.ends
         self._sampler = Sampler(options.sampling, prompt, row)
+        self.draws = self._sampler.draws
         self._matcher: Matcher | None = options.grammar.matcher(text, vocab) if options.grammar else None
         strings = [stop for stop in options.stop if isinstance(stop, str)]
         if strings and not text.has_tokenizer:
@@ -102,8 +108,8 @@ class Request:
         """Choose the next token.
 
         Args:
-            logits: (vocab,) float32, what the model says after the last token; or the likeliest token's id, if that is
-                all that is asked for.
+            logits: (vocab,) float32, what the model says after the last token; or the token itself, if the step has
+                chosen it.
 
         Returns:
             The token, and the text that it adds. ``finish_reason`` is set if the answer ends with it.

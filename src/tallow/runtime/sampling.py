@@ -13,6 +13,8 @@ import numpy as np
 from tallow.errors import ArgumentError
 
 Array = np.ndarray[Any, Any]
+Draws = tuple[int, int, int]
+"""What fixes an answer's random numbers: the seed, its place in the list, and the length of its prompt."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,9 @@ class Sampling:
     seed: int | None = None
 
     @property
-    def likeliest(self) -> bool:
-        """Whether the token with the highest logit comes next, whatever came before."""
-        changed = self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty or self.logit_bias
-        return self.temperature == 0 and not changed
+    def plain(self) -> bool:
+        """Whether the logits are taken as they are, whatever came before: no penalties, no bias."""
+        return self.repetition_penalty == 1 and not (self.presence_penalty or self.frequency_penalty or self.logit_bias)
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0, math.inf)
@@ -74,13 +75,17 @@ class Sampler:
         sampling: how.
         prompt: ids before the answer.
         row: the prompt's place in the list of prompts, so that equal prompts get different draws.
+
+    Attributes:
+        draws: with which ``ops.sample`` goes on as this sampler would, one draw for each token of the answer.
     """
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], row: int = 0) -> None:
         self.sampling = sampling
         seed = int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed
+        self.draws: Draws = (seed % 2**64, row, len(prompt))
         if sampling.temperature > 0:  # else nothing is drawn, and NumPy's generators need not be imported
-            self._draws = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, row], np.uint64)))
+            self._generator = np.random.Generator(np.random.Philox(key=np.array(self.draws[:2], np.uint64)))
         self._seen = np.unique(np.asarray(prompt, np.int64)) if sampling.repetition_penalty != 1 else None
         self._counts: dict[int, int] = {}
 
@@ -88,14 +93,15 @@ class Sampler:
         """The next token. The same sampler must be told of it by ``accept``.
 
         Args:
-            logits: (vocab,) float32; not changed. Tokens at −inf cannot come.
+            logits: (vocab,) float32; not changed. Tokens at −inf cannot come, nor can those that are NaN if any is
+                drawn.
         """
         adjusted = self._adjust(logits)
         if self.sampling.temperature == 0:
             return int(adjusted.argmax())
         ids, probabilities = candidates(adjusted, self.sampling)
         sums = probabilities.cumsum()
-        drawn = self._draws.random() * sums[-1]
+        drawn = self._generator.random() * sums[-1]
         return int(ids[min(int(sums.searchsorted(drawn, side="right")), len(ids) - 1)])
 
     def accept(self, id: int) -> None:
@@ -105,7 +111,7 @@ class Sampler:
     def _adjust(self, logits: Array) -> Array:
         """Logits after bias and penalties: a copy if there are any."""
         s = self.sampling
-        if not s.logit_bias and s.repetition_penalty == 1 and not s.presence_penalty and not s.frequency_penalty:
+        if s.plain:
             return logits
         logits = logits.copy()
         for id, bias in s.logit_bias.items():
@@ -127,20 +133,23 @@ def candidates(logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     """The tokens that may come, and how probable each is.
 
     Args:
-        logits: (vocab,) float32, penalties applied.
+        logits: (vocab,) float32, penalties applied. What is NaN counts as −inf.
         sampling: temperature (above 0) and cuts.
 
     Returns:
         ids, the likeliest first if there are cuts; float64 probabilities, which need not sum to 1.
     """
+    if np.isnan(logits.max()):
+        logits = np.where(np.isnan(logits), np.float32(-np.inf), logits)
     ids = np.arange(len(logits))
     if 0 < sampling.top_k < len(logits):
         edge = np.partition(logits, len(logits) - sampling.top_k)[len(logits) - sampling.top_k]
         ids = np.flatnonzero(logits >= edge)
         ids = ids[np.argsort(-logits[ids], kind="stable")][: sampling.top_k]
-    highest = float(logits[ids].max())
-    scaled = (logits[ids].astype(np.float64) - highest) / sampling.temperature
-    probabilities = np.exp(scaled)
+    likely = logits[ids].astype(np.float64)
+    highest = likely.max()
+    with np.errstate(invalid="ignore"):  # of infinity less itself
+        probabilities = np.where(likely == highest, 1.0, np.exp((likely - highest) / sampling.temperature))
     if sampling.top_p < 1:
         # A token this improbable cannot belong: all of them together weigh less than what is cut off.
         probable = probabilities >= probabilities.sum() * (1 - sampling.top_p) / len(ids)

@@ -14,6 +14,7 @@ from tallow.errors import CaptureError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.runtime.cards import Arriving
+from tallow.runtime.sampling import Draws, Sampling
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -84,55 +85,76 @@ class DecodeStep:
     Args:
         model: whose step it is.
         cache: what its rows hold; they may change between steps.
+        sampling: how the step may choose the next tokens by itself, where it can: the likeliest anywhere, others on a
+            card. None to be given logits.
     """
 
-    def __init__(self, model: LanguageModel, cache: DecoderCache) -> None:
+    def __init__(self, model: LanguageModel, cache: DecoderCache, sampling: Sampling | None = None) -> None:
         self._model = model
         self._cache = cache
         self._on_card = cache.layers[0].device is not CPU
-        self._single = RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
-        self._likeliest = RecordedStep(
-            lambda ids: ops.argmax(model.logits(model.hidden(ids, cache)), axis=-1), cache.layers
-        )
-        self._told: list[int] = []  # the likeliest tokens that the last call gave
+        self._sampling = sampling
+        self._chooses = sampling is not None and (sampling.temperature == 0 or self._on_card)
+        self._logits = RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
+        self._chosen = self._logits
+        self._draws: list[Draws] | None = None  # of the rows that the step was made for
+        self._told: list[int] = []  # the tokens that the last call gave
         self._early: Arriving | None = None  # what follows them, asked for before the caller has
 
     def __call__(
-        self, ids: Sequence[int], guesses: Sequence[Sequence[int]], likeliest: bool = False
+        self, ids: Sequence[int], guesses: Sequence[Sequence[int]], draws: Sequence[Draws] = ()
     ) -> list[Sequence[Array | int]]:
         """Read each row's last token with the guesses behind it.
 
         Args:
             ids: a token of each row.
-            guesses: for each row what may follow it.
-            likeliest: whether the likeliest token's id will do, instead of all logits. There are no guesses then.
+            guesses: for each row what may follow it; nothing if the step chooses.
+            draws: for each row what fixes its random numbers, if the step may choose.
 
         Returns:
-            For each row the logits after each of its tokens, (1 + guesses, vocab) float32, or the likeliest token after
+            For each row the logits after each of its tokens, (1 + guesses, vocab) float32, or the token chosen after
             its last. Logits are overwritten by the next step.
         """
-        if likeliest and self._on_card:
-            return self._follow(list(ids))
-        if likeliest:
-            return self._likeliest(ids).storage.tolist()  # type: ignore[no-any-return]
-        self.take_back()
+        if self._chooses:
+            return self._choose(list(ids), list(draws))
         if not any(guesses):
-            return list(self._single(ids).numpy())
+            return list(self._logits(ids).numpy())
         rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
         width = max(map(len, rows))
         logits = self._read(rows, width).float().numpy()
         return [scores[width - len(row) :] for scores, row in zip(logits, rows, strict=True)]
 
-    def _follow(self, ids: list[int]) -> list[Sequence[Array | int]]:
-        """The likeliest token after each row's. While the caller looks at it, the card goes on with the next step."""
+    def _choose(self, ids: list[int], draws: list[Draws]) -> list[Sequence[Array | int]]:
+        """The token after each row's. While the caller looks at it, a card goes on with the next step."""
+        if draws != self._draws:
+            self.take_back()
+            self._chosen, self._draws = self._choosing(draws), draws
+        if not self._on_card:
+            return self._chosen(ids).storage.tolist()  # type: ignore[no-any-return]
         if self._early is None or ids != self._told:
             self.take_back()
-            self._early = Arriving(self._likeliest(ids))
-        found, further = self._early, self._likeliest.again()
+            self._early = Arriving(self._chosen(ids))
+        found, further = self._early, self._chosen.again()
         self._early = None if further is None else Arriving(further)
         rows: list[Sequence[Array | int]] = found.wait().tolist()  # (rows, 1)
         self._told = [int(row[0]) for row in rows]
         return rows
+
+    def _choosing(self, draws: list[Draws]) -> RecordedStep:
+        """The step (rows, 1) -> (rows, 1) for rows with these draws."""
+        model, cache, sampling = self._model, self._cache, self._sampling
+        assert sampling is not None
+        if sampling.temperature == 0:
+            return RecordedStep(lambda ids: ops.argmax(model.logits(model.hidden(ids, cache)), axis=-1), cache.layers)
+        first = cache.layers[0]
+        fixed = Tensor(np.array(draws, np.uint64)).to(first.device)
+        options = {name: getattr(sampling, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+
+        def choose(ids: Tensor) -> Tensor:
+            logits = model.logits(model.hidden(ids, cache))[:, -1]
+            return ops.sample(logits, fixed, first.held, **options).unsqueeze(1)
+
+        return RecordedStep(choose, cache.layers)
 
     def take_back(self) -> None:
         """Forget a step that was begun early. To be called before the rows are changed, and at the end."""

@@ -7,10 +7,22 @@ from typing import Any
 
 import cupy
 
-from tallow.backends.cuda import attention, audio, conv, elementwise, host, linear, norm, positions, rotary
+from tallow.backends.cuda import attention, audio, conv, elementwise, host, linear, norm, positions, rotary, sample
 from tallow.tensor import Tensor
 
-__all__ = ["attention", "audio", "conv", "elementwise", "host", "linear", "norm", "on_card", "positions", "rotary"]
+__all__ = [
+    "attention",
+    "audio",
+    "conv",
+    "elementwise",
+    "host",
+    "linear",
+    "norm",
+    "on_card",
+    "positions",
+    "rotary",
+    "sample",
+]
 
 
 def on_card(operands: Iterable[Any]) -> Any:

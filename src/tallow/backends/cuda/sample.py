@@ -1,0 +1,69 @@
+"""Tokens drawn on the card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+import numpy as np
+
+from tallow.backends.cuda.kernels import NAMES, function, matrix_of
+from tallow.ops.dispatch import kernel
+from tallow.tensor import Tensor
+
+_THREADS = 256
+_LEAST = 1024  # numbers of a row that are worth a block
+_DIGITS = {"bf16": 2, "f16": 3, "f32": 4}
+_SEARCHES = 3
+_scratch: dict[tuple[int, int], Any] = {}
+
+
+@kernel("sample", "cuda")
+def sample(
+    logits: Tensor,
+    draws: Tensor,
+    lengths: Tensor,
+    *,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> Any:
+    """See ``ops.sample``."""
+    x, fixed, held = logits.storage, draws.storage, lengths.storage
+    if x.dtype not in NAMES or x.ndim != 2 or not x.size or x.shape[1] >= 1 << 32:
+        return NotImplemented
+    if fixed.dtype != np.uint64 or held.dtype != np.int64 or fixed.shape != (len(x), 3) or held.shape != (len(x),):
+        return NotImplemented
+    x, rows, distance = matrix_of(x)
+    vocab, fixed, held = x.shape[1], cupy.ascontiguousarray(fixed), cupy.ascontiguousarray(held)
+    out = cupy.empty(rows, np.int64)
+    name = NAMES[x.dtype]
+    run = function("sample", "sample", T=name, DIGITS=_DIGITS[name])
+    one = 2.0 ** (62 - vocab.bit_length())  # the likeliest token's probability as a whole number: no sum overflows
+    options = (float(temperature), int(top_k), float(top_p), float(min_p), one)
+    most = _processors()  # blocks wait for each other, so all of them must run at once
+    for first in range(0, rows, most):
+        part = slice(first, min(first + most, rows))
+        count = part.stop - part.start
+        blocks = max(1, min(most // count, _THREADS, vocab // _LEAST))
+        operands = (out[part], x[part], fixed[part], held[part], _shared(most, _DIGITS[name]))
+        run((blocks, count), (_THREADS,), (*operands, vocab, distance, *options))
+    return Tensor(out, logits.device)
+
+
+def _processors() -> int:
+    return int(cupy.cuda.runtime.deviceGetAttribute(16, cupy.cuda.runtime.getDevice()))  # multiprocessors
+
+
+def _shared(rows: int, digits: int) -> Any:
+    """What the blocks of each row share, zero between kernels; see ``Shared`` in the source."""
+    key = (cupy.cuda.runtime.getDevice(), digits)
+    if key not in _scratch:
+        tallies = 1 + _SEARCHES * (digits - 1)
+        shape = (rows, 8 * _THREADS + 16 + tallies * 12 * _THREADS)
+        stream = cupy.cuda.Stream(non_blocking=True)  # now, even if this thread is recording
+        with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc), stream:
+            _scratch[key] = cupy.zeros(shape, np.uint8)
+        stream.synchronize()
+    return _scratch[key]
