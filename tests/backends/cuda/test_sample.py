@@ -44,7 +44,8 @@ def poisoned():
 @given(
     rows=st.integers(1, 9), vocab=st.integers(1, 6000), spread=st.sampled_from([0.0, 0.1, 3.0, 30.0]),
     temperature=st.floats(0.05, 5), top_k=st.sampled_from([0, 1, 2, 20, 1000]),
-    top_p=st.sampled_from([1.0, 0.95, 0.5, 1e-6]), min_p=st.sampled_from([0.0, 0.01, 0.5, 1.0]), seed=st.integers(0, 99),
+    top_p=st.sampled_from([1.0, 0.95, 0.5, 1e-6]), min_p=st.sampled_from([0.0, 0.01, 0.5, 1.0]),
+    seed=st.integers(0, 99),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_draws_what_the_reference_draws(dtype, rows, vocab, spread, temperature, top_k, top_p, min_p, seed):

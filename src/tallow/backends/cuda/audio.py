@@ -1,19 +1,24 @@
-"""Spectrograms. The Fourier transform of a frame is a product with a matrix: no library for it is needed, and the card
-does it in no time."""
+"""Spectrograms: a Fourier transform of our own, from samples to bands in one kernel."""
 
 from __future__ import annotations
 
-import functools
+import math
 from typing import Any
 
 import cupy
 import numpy as np
 
-from tallow.ops.arithmetic import maximum
-from tallow.ops.audio import LOGARITHMS, check_spectrogram
+from tallow.backends.cuda.host import on_the_cpu
+from tallow.backends.cuda.kernels import function
+from tallow.ops.audio import check_spectrogram
 from tallow.ops.dispatch import kernel
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
+
+_THREADS = 256
+_LONGEST = 4096  # frames of which a block's share of memory holds two, and the roots of unity
+_AT_ONCE = 2048  # samples that a block transforms, in frames
+_LOGARITHMS = {None: 0, "ln": 1, "log10": 2, "db": 3}
 
 
 @kernel("mel_spectrogram", "cuda")
@@ -28,31 +33,39 @@ def mel_spectrogram(
     floor: float = 1e-10,
     dynamic_range: float | None = None,
 ) -> Any:
-    """See ``ops.mel_spectrogram``."""
+    """See ``ops.mel_spectrogram``. Float64, and frames that are too long, are left to the CPU."""
     check_spectrogram(samples, filters, n_fft, hop, center, log)
-    x = widened(samples).storage
-    if center:
-        half = n_fft // 2
-        x = cupy.concatenate([x[..., half:0:-1], x, x[..., -2 : -half - 2 : -1]], axis=-1)
-    frames = cupy.lib.stride_tricks.as_strided(
-        x, (*x.shape[:-1], 1 + (x.shape[-1] - n_fft) // hop, n_fft), (*x.strides[:-1], hop * x.itemsize, x.itemsize)
-    )
-    spectrum = cupy.matmul(frames, _transform(n_fft, x.dtype.name, samples.device.index))  # real parts, then imaginary
-    bins = n_fft // 2 + 1
-    power = spectrum[..., :bins] ** 2 + spectrum[..., bins:] ** 2
-    y = Tensor(cupy.matmul(power, filters.storage.astype(x.dtype).T), samples.device).mT  # (…, bands, frames)
-    y = y if log is None else LOGARITHMS[log](maximum(y, floor))
+    count, bands = samples.shape[-1], len(filters.storage)
+    clips = math.prod(samples.shape[:-1])
+    if samples.storage.dtype == np.float64 or n_fft > _LONGEST or not clips * bands:
+        options = {"center": center, "log": log, "floor": floor, "dynamic_range": dynamic_range}
+        return on_the_cpu("mel_spectrogram")(samples, filters, n_fft, hop, **options)
+    before = n_fft // 2 if center else 0
+    frames = 1 + (count + 2 * before - n_fft) // hop
+    x, weights = (cupy.ascontiguousarray(widened(each).storage, np.float32) for each in (samples, filters))
+    out = cupy.empty((*samples.shape[:-1], bands, frames), np.float32)
+    roots, window = cupy.empty((n_fft, 2), np.float32), cupy.empty(n_fft, np.float32)
+    spans, highest = cupy.empty((bands, 2), np.int32), cupy.empty(clips, np.uint32)
+    together = max(1, min(32, _AT_ONCE // n_fft))
+    radices = ",".join(map(str, _factors(n_fft)))
+    macros: dict[str, Any] = {"N_FFT": n_fft, "RADICES": radices, "FRAMES": together, "LOG": _LOGARITHMS[log]}
+    run = function("mel", "prepare", **macros)
+    run((16,), (_THREADS,), (roots, window, spans, highest, weights, bands, clips))
+    shared = 8 * n_fft * (1 + 2 * together)
+    run = function("mel", "mel", shared, **macros)
+    arguments = (out, x, weights, roots, window, spans, highest, count, bands, frames, hop, before, float(floor))
+    run((clips * -(-frames // together),), (_THREADS,), arguments, shared)
     if dynamic_range is not None:
-        y = maximum(y, y.max(axis=(-2, -1), keepdims=True) - dynamic_range)
-    return rounded(y, samples)
+        run = function("mel", "raise", **macros)
+        run((-(-out.size // _THREADS),), (_THREADS,), (out, highest, out.size, bands * frames, float(dynamic_range)))
+    return rounded(Tensor(out, samples.device), samples)
 
 
-@functools.lru_cache(maxsize=8)
-def _transform(n: int, dtype: str, device: int) -> Any:
-    """The matrix (n, 2 · bins) of a windowed Fourier transform: cosines, then sines."""
-    at, bins = np.arange(n), np.arange(n // 2 + 1)
-    window = 0.5 - 0.5 * np.cos(at * (2 * np.pi / n))
-    angles = (at[:, None] * bins % n) * (2 * np.pi / n)
-    matrix = np.concatenate([np.cos(angles), -np.sin(angles)], axis=1) * window[:, None]
-    with cupy.cuda.Device(device):
-        return cupy.asarray(matrix.astype(dtype))
+def _factors(n: int) -> list[int]:
+    """Numbers whose product is n: fours, and then primes."""
+    found, rest = [], n
+    for factor in (4, *range(2, n + 1)):
+        while rest % factor == 0 and rest > 1:
+            found.append(factor)
+            rest //= factor
+    return found or [1]

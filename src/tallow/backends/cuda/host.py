@@ -19,7 +19,8 @@ _DECOMPOSITIONS = """cholesky det slogdet eigh eigvalsh inv solve matrix_power q
     matrix_norm"""
 
 
-def _on_the_cpu(name: str) -> Callable[..., Any]:
+def on_the_cpu(name: str) -> Callable[..., Any]:
+    """An operation's reference implementation, on operands that are brought to the CPU and results that come back."""
     reference = OPERATIONS[name].reference
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -41,4 +42,4 @@ def _moved(value: Any, device: Device) -> Any:
 
 
 for _name in f"{_TRANSFORMS} {_DECOMPOSITIONS}".split():
-    kernel(_name, "cuda")(_on_the_cpu(_name))
+    kernel(_name, "cuda")(on_the_cpu(_name))
