@@ -1,17 +1,20 @@
-"""What the benchmarks of an NVIDIA GPU share: random weights, times by the card's own clock, and the records."""
+"""What the benchmarks of an NVIDIA GPU share: random weights, times by the card's own clock, Transformers working in
+turn with Tallow, and the records."""
 
+import argparse
 import datetime
 import json
 import math
-import platform
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import cupy
 import ml_dtypes
 import numpy as np
+from common import Worker, versions
 
 import tallow as tl
 from tallow.weights.block_matrix import BlockMatrix
@@ -107,7 +110,61 @@ def copied(count=128):
     return 2 * x.nbytes / milliseconds(lambda: cupy.copyto(y, x)) * 1e3
 
 
-def report(question, verdict, figures):
+def arguments(description, parts, rounds=3):
+    """Parse a benchmark's command line: which of its parts, --peer-python and --rounds."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)} (all)")
+    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side (%(default)s)")
+    help = "an interpreter that has torch and transformers (this one; without them Tallow is measured alone)"
+    parser.add_argument("--peer-python", default=sys.executable, help=help)
+    args = parser.parse_args()
+    args.parts = args.parts or list(parts)
+    unknown = set(args.parts) - set(parts)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return args
+
+
+def has_peer(python):
+    """Whether an interpreter has Transformers."""
+    code = "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('transformers')))"
+    return subprocess.run([python, "-c", code], check=False).returncode == 0
+
+
+def beside_peer(part, ours, args):
+    """Let Tallow, in this process, and Transformers work in turn.
+
+    Args:
+        part: of ``cuda_peers``.
+        ours: gives milliseconds by name, as the peer does.
+        args: from `arguments`.
+
+    Returns:
+        Two dicts of medians, Tallow's and Transformers'; the latter empty where there is none.
+    """
+    peer = None
+    if has_peer(args.peer_python):
+        peer = Worker(args.peer_python, "import cuda_peers; cuda_peers.main()", [part], 8)
+    ours()  # warm, as the peer is when it says that it is ready
+    mine, theirs = [], []
+    for _ in range(args.rounds):
+        mine.append(ours())
+        if peer is not None:
+            theirs.append(peer.run()[1])
+    if peer is not None:
+        peer.close()
+    return tuple({name: statistics.median(turn[name] for turn in turns) for name in mine[0]} if turns else {}
+                 for turns in (mine, theirs))  # fmt: skip
+
+
+def ratios(mine, theirs):
+    """How many times as long Transformers takes, by name; and the same in words, to end a verdict with."""
+    found = {name: theirs[name] / took for name, took in mine.items() if name in theirs}
+    told = ", ".join(f"{name} {theirs[name]:.1f} ms: {ratio:.2f}×" for name, ratio in found.items())
+    return found, f"; Transformers: {told}" if found else ""
+
+
+def report(question, verdict, figures, args):
     """Print a line, and keep it in results/ with the card, its driver, versions and the date."""
     print(verdict, flush=True)
     RESULTS.mkdir(exist_ok=True)
@@ -115,10 +172,11 @@ def report(question, verdict, figures):
         ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True
     )
     card, driver = (part.strip() for part in shown.stdout.splitlines()[0].split(","))
+    peers = ("torch", "transformers") if has_peer(args.peer_python) else ()
     entry = {
         "date": datetime.date.today().isoformat(), "verdict": verdict, "figures": figures,
         "machine": {"card": card, "driver": driver},
-        "versions": {"cupy": cupy.__version__, "python": platform.python_version()},
+        "versions": {"cupy": cupy.__version__, **versions(*peers, python=args.peer_python)},
     }  # fmt: skip
     with open(RESULTS / f"{question}.jsonl", "a") as file:
         file.write(json.dumps(entry) + "\n")

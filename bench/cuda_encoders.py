@@ -1,13 +1,15 @@
-"""How fast do DINOv3 ViT-L/16, CLAP's HTSAT and Whisper large-v3-turbo run on an NVIDIA GPU?
+"""How fast do DINOv3 ViT-L/16, CLAP's HTSAT and Whisper large-v3-turbo run on an NVIDIA GPU, beside Transformers?
 
-    python bench/cuda_encoders.py
+    python bench/cuda_encoders.py [dinov3] [clap] [whisper] [--peer-python PYTHON]
 
-Random weights of the published sizes. Pictures and spectrograms lie on the card already. Whisper: one or 16 windows
-of 30 seconds, the encoder and 100 tokens each, fed with fixed tokens, of which each depends on the step before.
+Random weights of the published sizes, bfloat16 (Transformers' CLAP and Whisper in float16). Pictures and spectrograms
+lie on the card already. DINOv3 is compiled there. Whisper: one or 16 windows of 30 seconds, the encoder and 100 tokens
+each; here fed with fixed tokens, of which each depends on the step before.
 """
 
 import numpy as np
-from cuda_common import builder, limits, milliseconds, report, seconds
+from cuda_common import arguments, beside_peer, builder, limits, milliseconds, ratios, report, seconds
+from cuda_sizes import BATCH, LARGE, TOKENS, TURBO, WINDOWS
 
 from tallow import ops
 from tallow.models.clap import Clap, ClapConfig
@@ -16,16 +18,6 @@ from tallow.models.whisper import Whisper, WhisperConfig
 from tallow.runtime.encoding import encode
 from tallow.runtime.step import RecordedStep
 from tallow.tensor import Tensor
-
-TURBO = {
-    "vocab_size": 51866, "num_mel_bins": 128, "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20,
-    "encoder_ffn_dim": 5120, "decoder_layers": 4, "decoder_attention_heads": 20, "decoder_ffn_dim": 5120,
-    "max_target_positions": 448,
-}  # fmt: skip
-LARGE = {
-    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
-    "patch_size": 16, "image_size": 224, "num_register_tokens": 4,
-}  # fmt: skip
 
 
 def numbers(*shape, dtype="bfloat16"):
@@ -36,60 +28,90 @@ def encoder_operations(b, n, dim, hidden, layers):
     return 2 * b * n * layers * (4 * dim * dim + 2 * dim * hidden + 2 * n * dim)
 
 
-def vision(rate):
-    model = DINOv3ViT(DINOv3ViTConfig.from_dict(LARGE), builder())
-    pixels = numbers(64, 3, 224, 224)
-    took = milliseconds(lambda: encode(model, pixels))
-    share = encoder_operations(64, 201, 1024, 4096, 24) / took * 1e3 / rate
-    verdict = f"DINOv3 ViT-L/16 bfloat16, batch 64: {64e3 / took:.0f} img/s ({share:.0%} of the product's rate)"
-    report("cuda_encoders", verdict, {"milliseconds": took, "share": share})
+def vision(rate, args):
+    model, batch = DINOv3ViT(DINOv3ViTConfig.from_dict(LARGE), builder()), BATCH["dinov3"]
+    pixels = numbers(batch, 3, 224, 224)
+    mine, theirs = beside_peer("dinov3", lambda: {"batch": milliseconds(lambda: encode(model, pixels))}, args)
+    share = encoder_operations(batch, 201, 1024, 4096, 24) / mine["batch"] * 1e3 / rate
+    found, told = ratios(mine, theirs)
+    verdict = (
+        f"DINOv3 ViT-L/16 bfloat16, batch {batch}: {batch * 1e3 / mine['batch']:.0f} img/s, {mine['batch']:.1f} ms "
+        f"({share:.0%} of the product's rate){told}"
+    )
+    report("cuda_encoders", verdict, figures(mine, theirs, found, share), args)
 
 
-def sound(rate):
+def sound(rate, args):
     from clap import operations
 
-    model = Clap(ClapConfig.from_dict({}), builder())
-    for batch in (32, 128):
-        mel = numbers(batch, 1, 1001, 64)
-        took = milliseconds(lambda mel=mel: model.audio_projection(encode(model.audio_encoder, mel)))
-        share = batch * operations() / took * 1e3 / rate
-        verdict = (
-            f"CLAP HTSAT bfloat16, batch {batch}: {batch * 1e3 / took:.0f} clips/s ({share:.0%} of the product's rate)"
-        )
-        report("cuda_encoders", verdict, {"milliseconds": took, "share": share})
+    model, batch = Clap(ClapConfig.from_dict({}), builder()), BATCH["clap"]
+    mel = numbers(batch, 1, 1001, 64)
+
+    def ours():
+        return {"batch": milliseconds(lambda: model.audio_projection(encode(model.audio_encoder, mel)))}
+
+    mine, theirs = beside_peer("clap", ours, args)
+    share = batch * operations() / mine["batch"] * 1e3 / rate
+    found, told = ratios(mine, theirs)
+    verdict = (
+        f"CLAP HTSAT bfloat16, batch {batch}: {batch * 1e3 / mine['batch']:.0f} clips/s, {mine['batch']:.2f} ms "
+        f"({share:.0%} of the product's rate){told}"
+    )
+    report("cuda_encoders", verdict, figures(mine, theirs, found, share), args)
 
 
-def speech(rate):
+def speech(rate, args):
     model = Whisper(WhisperConfig.from_dict(TURBO), builder())
-    for windows in (1, 16):
-        mel = numbers(windows, 128, 3000)
+    sounds = {windows: numbers(windows, 128, 3000) for windows in WINDOWS}
 
-        def window(mel=mel, windows=windows):
-            heard = encode(model.encoder, mel)
-            memories = [layer.cross.remember(heard) for layer in model.decoder.layers]
-            text = model.decoder.new_caches(windows)
-            for cache in text:
-                cache.select([0] * windows)
-            step = RecordedStep(
-                lambda ids: ops.argmax(model.decoder.logits(model.decoder(ids, text, memories)), axis=-1), text
-            )
-            for token in range(100):
-                chosen = step([token] * windows).numpy()
-            return chosen
-
-        took, encoder = seconds(window) * 1e3, milliseconds(lambda mel=mel: encode(model.encoder, mel))
-        share = encoder_operations(windows, 1500, 1280, 5120, 32) / encoder * 1e3 / rate
-        verdict = (
-            f"Whisper large-v3-turbo bfloat16, {windows} windows and 100 tokens each: {took:.0f} ms, {encoder:.1f} of "
-            f"them the encoder ({share:.0%} of the product's rate)"
+    def write(mel):
+        windows = mel.shape[0]
+        heard = encode(model.encoder, mel)
+        memories = [layer.cross.remember(heard) for layer in model.decoder.layers]
+        text = model.decoder.new_caches(windows)
+        for cache in text:
+            cache.select([0] * windows)
+        step = RecordedStep(
+            lambda ids: ops.argmax(model.decoder.logits(model.decoder(ids, text, memories)), axis=-1), text
         )
-        report("cuda_encoders", verdict, {"milliseconds": took, "encoder_ms": encoder, "share": share})
+        for token in range(TOKENS):
+            chosen = step([token] * windows).numpy()
+        return chosen
+
+    def ours():
+        found = {}
+        for windows, mel in sounds.items():
+            found[f"window {windows}"] = seconds(lambda mel=mel: write(mel)) * 1e3
+            found[f"encoder {windows}"] = milliseconds(lambda mel=mel: encode(model.encoder, mel))
+        return found
+
+    mine, theirs = beside_peer("whisper", ours, args)
+    found, told = ratios(mine, theirs)
+    shares = {
+        windows: encoder_operations(windows, 1500, 1280, 5120, 32) / mine[f"encoder {windows}"] * 1e3 / rate
+        for windows in WINDOWS
+    }
+    parts = [
+        f"{windows} windows and {TOKENS} tokens each {mine[f'window {windows}']:.0f} ms, "
+        f"{mine[f'encoder {windows}']:.1f} of them the encoder ({shares[windows]:.0%} of the product's rate)"
+        for windows in WINDOWS
+    ]
+    verdict = f"Whisper large-v3-turbo bfloat16: {', '.join(parts)}{told}"
+    report("cuda_encoders", verdict, figures(mine, theirs, found, shares), args)
+
+
+def figures(mine, theirs, found, share):
+    return {"milliseconds": mine, "transformers": theirs, "ratios": found, "share": share}
+
+
+PARTS = {"dinov3": vision, "clap": sound, "whisper": speech}
 
 
 def main():
+    args = arguments(__doc__, PARTS)
     _, rate = limits()
-    for part in (vision, sound, speech):
-        part(rate)
+    for part in args.parts:
+        PARTS[part](rate, args)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 // Draws a token of each row: see ops.sample. T: type of x (rows, vocab), rows without gaps between their numbers; DIGITS: how
-// many groups of 8 bits tell two of its numbers apart, once they are float32.
+// many groups of 8 bits tell two of its numbers apart, once they are float32; THREADS: of a block.
 //
 // The gridDim.x blocks of a row each look after a part of it, and meet where they need each other's sums. Nothing is
 // sorted: numbers are looked for digit by digit, the first 8 bits of all, then the next 8 of those that share the first.
@@ -8,9 +8,9 @@
 
 namespace {
 
-constexpr int THREADS = 256, BINS = 256, BITS = 8;
+constexpr int BINS = 256, BITS = 8;
 
-constexpr int SEARCHES = 3, TALLIES = 1 + SEARCHES * (DIGITS - 1);
+constexpr int PARTS = 256, SEARCHES = 3, TALLIES = 1 + SEARCHES * (DIGITS - 1);
 
 // For each digit, how many numbers have it, and how probable they are together.
 struct Tally {
@@ -20,7 +20,7 @@ struct Tally {
 
 // What the blocks of a row share: zero between kernels, but for `parts` and `meeting`.
 struct Shared {
-    u64 parts[THREADS];
+    u64 parts[PARTS];
     u64 probable;  // the sum of what min_p leaves
     u32 highest;
     u32 meeting;
@@ -49,22 +49,27 @@ DEVICE void meet(u32* counter) {
     __syncthreads();
 }
 
-// The sum of what this thread and those before it have, in two numbers at once.
+// The sum of what this thread of a warp and those before it have.
+DEVICE u64 warp_sum_up_to_here(u64 x) {
+#pragma unroll
+    for (int step = 1; step < 32; step <<= 1) {
+        const u64 before = __shfl_up_sync(0xffffffffu, x, step);
+        if (threadIdx.x % 32 >= step) x += before;
+    }
+    return x;
+}
+
+// Likewise of a block, in two numbers at once.
 struct Pair {
     u64 a, b;
 };
 DEVICE Pair sum_up_to_here(Pair x) {
     __shared__ Pair sums[THREADS / 32];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
-    for (int step = 1; step < 32; step <<= 1) {
-        const u64 a = __shfl_up_sync(0xffffffffu, x.a, step), b = __shfl_up_sync(0xffffffffu, x.b, step);
-        if (lane >= step) x.a += a, x.b += b;
-    }
+    x = {warp_sum_up_to_here(x.a), warp_sum_up_to_here(x.b)};
     __syncthreads();
-    if (lane == 31) sums[warp] = x;
+    if (threadIdx.x % 32 == 31) sums[threadIdx.x / 32] = x;
     __syncthreads();
-    for (int i = 0; i < warp; ++i) x.a += sums[i].a, x.b += sums[i].b;
+    for (int i = 0; i < threadIdx.x / 32; ++i) x.a += sums[i].a, x.b += sums[i].b;
     return x;
 }
 
@@ -121,7 +126,7 @@ DEVICE Pair tally(const Part& part, const Weigher& weigh, u32 prefix, int digit,
     __shared__ Tally mine;
     const int shift = 32 - BITS * (digit + 1);
     const bool weighed = digit < DIGITS - 1;
-    mine.weights[threadIdx.x] = 0, mine.counts[threadIdx.x] = 0;
+    if (threadIdx.x < BINS) mine.weights[threadIdx.x] = 0, mine.counts[threadIdx.x] = 0;
     __syncthreads();
     u64 left = 0;
     for (i64 at = part.begin + threadIdx.x; at < part.end; at += THREADS) {
@@ -137,10 +142,14 @@ DEVICE Pair tally(const Part& part, const Weigher& weigh, u32 prefix, int digit,
         if (share >= weigh.least) left += w;
     }
     __syncthreads();
-    if (mine.counts[threadIdx.x]) atomicAdd(to->counts + threadIdx.x, mine.counts[threadIdx.x]);
-    if (mine.weights[threadIdx.x]) atomicAdd(to->weights + threadIdx.x, mine.weights[threadIdx.x]);
-    if (digit == 0 && left) atomicAdd(probable, left);
+    if (threadIdx.x < BINS && mine.counts[threadIdx.x]) atomicAdd(to->counts + threadIdx.x, mine.counts[threadIdx.x]);
+    if (threadIdx.x < BINS && mine.weights[threadIdx.x]) atomicAdd(to->weights + threadIdx.x, mine.weights[threadIdx.x]);
+    if (digit == 0) {
+        left = sum_up_to_here({left, 0}).a;
+        if (threadIdx.x == THREADS - 1) atomicAdd(probable, left);
+    }
     meet(meeting);
+    if (threadIdx.x >= BINS) return {0, 0};
     const int bin = BINS - 1 - threadIdx.x;
     const u32 count = __ldcg(to->counts + bin);
     if (weighed) return {count, __ldcg(to->weights + bin)};
@@ -198,10 +207,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     Shared* const shared = scratch + row;
     Part part{x + row * stride, min(blockIdx.x * size, vocab), min((blockIdx.x + 1) * size, vocab)};
 
+    __shared__ u32 top;
+    if (threadIdx.x == 0) top = 0;
+    __syncthreads();
     u32 highest = 0;
     for (i64 at = part.begin + threadIdx.x; at < part.end; at += THREADS) highest = max(highest, ordered(part[at]));
     highest = __reduce_max_sync(0xffffffffu, highest);
-    if (threadIdx.x % 32 == 0) atomicMax(&shared->highest, highest);
+    if (threadIdx.x % 32 == 0) atomicMax(&top, highest);
+    __syncthreads();
+    if (threadIdx.x == 0) atomicMax(&shared->highest, top);
     meet(&shared->meeting);
     const Weigher weigh{number(__ldcg(&shared->highest)), temperature, one, min_p};
 
@@ -211,8 +225,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (cut) {  // each cut leaves the first of the numbers, the largest first: what counts is the sum of the fewest
         const Pair first = tally(part, weigh, 0, 0, shared->tallies, &shared->meeting, &shared->probable);
         __shared__ u64 all;
-        const u64 up_to_here = sum_up_to_here(first).b;
-        if (threadIdx.x == THREADS - 1) all = up_to_here;
+        const u64 weights = sum_up_to_here(first).b;
+        if (threadIdx.x == THREADS - 1) all = weights;
         __syncthreads();
         Search search{part, weigh, shared->tallies + 1, &shared->meeting, first};
         u64 total = all;
@@ -227,11 +241,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         if (cut) return ordered(part[at]) >> (32 - BITS * DIGITS) == drawn.order;
         return weigh(part[at]);
     };
-    const i64 run = (part.end - part.begin + THREADS - 1) / THREADS;
-    const i64 begin = min(part.begin + threadIdx.x * run, part.end), end = min(begin + run, part.end);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const i64 run = (part.end - part.begin + THREADS / 32 - 1) / (THREADS / 32);
+    const i64 begin = min(part.begin + warp * run, part.end), end = min(begin + run, part.end);
     u64 own = 0;
-    for (i64 at = begin; at < end; ++at) own += measure(at);
-    u64 sum = sum_up_to_here({own, 0}).a;
+    for (i64 at = begin + lane; at < end; at += 32) own += measure(at);
+    own = __shfl_sync(0xffffffffu, warp_sum_up_to_here(own), 31);  // of the whole warp
+    u64 sum = sum_up_to_here({lane == 31 ? own : 0, 0}).a;
     if (threadIdx.x == THREADS - 1) shared->parts[blockIdx.x] = sum;
     meet(&shared->meeting);
     __shared__ u64 before, total;
@@ -241,15 +257,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == THREADS - 1) total = up_to;
     __syncthreads();
     const u64 goal = cut ? drawn.rank : at_least_one(floor(u * total) + 1.0, total);
-    sum += before;
-    if (sum >= goal && sum - own < goal) {
-        sum -= own;
-        for (i64 at = begin; at < end; ++at) {
-            sum += measure(at);
-            if (sum >= goal) {
-                out[row] = at;
-                break;
-            }
+    sum = before + __shfl_sync(0xffffffffu, sum, 31) - own;
+    if (sum < goal && sum + own >= goal) {
+        for (i64 at = begin + lane; sum < goal; at += 32) {
+            const u64 here = at < end ? measure(at) : 0, up_to_here = sum + warp_sum_up_to_here(here);
+            if (up_to_here >= goal && up_to_here - here < goal) out[row] = at;
+            sum = __shfl_sync(0xffffffffu, up_to_here, 31);
         }
     }
 

@@ -11,7 +11,8 @@ from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
 
-_THREADS = 256
+_THREADS = 512
+_PARTS = 256  # blocks of a row, at most
 _LEAST = 1024  # numbers of a row that are worth a block
 _DIGITS = {"bf16": 2, "f16": 3, "f32": 4}
 _SEARCHES = 3
@@ -39,14 +40,14 @@ def sample(
     vocab, fixed, held = x.shape[1], cupy.ascontiguousarray(fixed), cupy.ascontiguousarray(held)
     out = cupy.empty(rows, np.int64)
     name = NAMES[x.dtype]
-    run = function("sample", "sample", T=name, DIGITS=_DIGITS[name])
+    run = function("sample", "sample", T=name, DIGITS=_DIGITS[name], THREADS=_THREADS)
     one = 2.0 ** (62 - vocab.bit_length())  # the likeliest token's probability as a whole number: no sum overflows
     options = (float(temperature), int(top_k), float(top_p), float(min_p), one)
     most = _processors()  # blocks wait for each other, so all of them must run at once
     for first in range(0, rows, most):
         part = slice(first, min(first + most, rows))
         count = part.stop - part.start
-        blocks = max(1, min(most // count, _THREADS, vocab // _LEAST))
+        blocks = max(1, min(most // count, _PARTS, vocab // _LEAST))
         operands = (out[part], x[part], fixed[part], held[part], _shared(most, _DIGITS[name]))
         run((blocks, count), (_THREADS,), (*operands, vocab, distance, *options))
     return Tensor(out, logits.device)
@@ -61,7 +62,7 @@ def _shared(rows: int, digits: int) -> Any:
     key = (cupy.cuda.runtime.getDevice(), digits)
     if key not in _scratch:
         tallies = 1 + _SEARCHES * (digits - 1)
-        shape = (rows, 8 * _THREADS + 16 + tallies * 12 * _THREADS)
+        shape = (rows, 8 * _PARTS + 16 + tallies * 12 * 256)
         stream = cupy.cuda.Stream(non_blocking=True)  # now, even if this thread is recording
         with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc), stream:
             _scratch[key] = cupy.zeros(shape, np.uint8)
