@@ -63,6 +63,8 @@ def synchronize(device: Device | str = "cuda") -> None:
 class Arriving:
     """A tensor's values on their way from a card, as they are when everything asked for before is done.
 
+    They must be waited for: the memory that they come into is lent to others when this object goes.
+
     Args:
         x: the tensor; it may be overwritten afterwards.
     """

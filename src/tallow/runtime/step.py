@@ -159,6 +159,7 @@ class DecodeStep:
     def take_back(self) -> None:
         """Forget a step that was begun early. To be called before the rows are changed, and at the end."""
         if self._early is not None:
+            self._early.wait()  # the memory that it comes into is lent to others afterwards
             self._early = None
             self._cache.truncate((self._cache.lengths - 1).tolist())
 

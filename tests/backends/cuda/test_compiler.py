@@ -42,7 +42,7 @@ VARIANTS = [
     ("mel.cu", {"N_FFT": 1470, "RADICES": "2,3,5,7,7", "FRAMES": 1, "LOG": 0}),
     ("mel.cu", {"N_FFT": 1, "RADICES": "1", "FRAMES": 32, "LOG": 3}),
     ("sample.cu", {"T": "bf16", "DIGITS": 2, "THREADS": 512}),
-    ("sample.cu", {"T": "f16", "DIGITS": 3, "THREADS": 512}),
+    ("sample.cu", {"T": "f16", "DIGITS": 3, "THREADS": 1024}),
     ("sample.cu", {"T": "f32", "DIGITS": 4, "THREADS": 512}),
     ("attention_split.cu", SPLIT),
     ("attention_split.cu", SPLIT | {"T": "f32", "C": "f32", "D": 64, "Q": 4, "THREADS": 256}),

@@ -10,6 +10,7 @@ from tallow import ops
 from tallow.ops.dispatch import OPERATIONS
 from tallow.runtime.capture import Recording
 from tallow.runtime.sampling import Sampling, candidates
+from tallow.runtime.step import RecordedStep
 from tallow.tensor import Tensor
 from tests.backends.cuda.card import needs_card, numbers
 from tests.backends.cuda.test_models import qwen
@@ -124,6 +125,25 @@ def test_qwen3_writes_the_same(options):
     assert min(map(len, stopped[0])) < 12
     other = card.generate(prompts[0], ignore_eos=True, **options | {"seed": 5}).ids
     assert other != alone
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_rows_leave_while_the_card_is_behind(monkeypatch, temperature):
+    busy, again = tl.ones((4096, 4096), device="cuda"), RecordedStep.again
+
+    def late(self):
+        for _ in range(4):
+            ops.linear(busy, busy)
+        return again(self)
+
+    monkeypatch.setattr(RecordedStep, "again", late)
+    prompts, options = [[5, 9, 400], [1] * 90, [7], [8, 8]], {"temperature": temperature, "seed": 4, "max_tokens": 25}
+    whole = [answer.ids for answer in qwen("cpu").generate(prompts, ignore_eos=True, **options)]
+    stop = [whole[1][5], whole[3][11]]
+    written = [
+        [answer.ids for answer in qwen(device).generate(prompts, stop=stop, **options)] for device in ("cpu", "cuda")
+    ]
+    assert written[0] == written[1]
 
 
 def test_penalties_and_probabilities_are_seen_to_on_the_host():

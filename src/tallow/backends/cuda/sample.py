@@ -11,9 +11,9 @@ from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
 
-_THREADS = 512
 _PARTS = 256  # blocks of a row, at most
 _LEAST = 1024  # numbers of a row that are worth a block
+_MANY = 4096  # of a block that make it worth being large
 _DIGITS = {"bf16": 2, "f16": 3, "f32": 4}
 _SEARCHES = 3
 _scratch: dict[tuple[int, int], Any] = {}
@@ -40,7 +40,6 @@ def sample(
     vocab, fixed, held = x.shape[1], cupy.ascontiguousarray(fixed), cupy.ascontiguousarray(held)
     out = cupy.empty(rows, np.int64)
     name = NAMES[x.dtype]
-    run = function("sample", "sample", T=name, DIGITS=_DIGITS[name], THREADS=_THREADS)
     one = 2.0 ** (62 - vocab.bit_length())  # the likeliest token's probability as a whole number: no sum overflows
     options = (float(temperature), int(top_k), float(top_p), float(min_p), one)
     most = _processors()  # blocks wait for each other, so all of them must run at once
@@ -48,8 +47,10 @@ def sample(
         part = slice(first, min(first + most, rows))
         count = part.stop - part.start
         blocks = max(1, min(most // count, _PARTS, vocab // _LEAST))
+        threads = 512 if vocab // blocks <= _MANY else 1024
+        run = function("sample", "sample", T=name, DIGITS=_DIGITS[name], THREADS=threads)
         operands = (out[part], x[part], fixed[part], held[part], _shared(most, _DIGITS[name]))
-        run((blocks, count), (_THREADS,), (*operands, vocab, distance, *options))
+        run((blocks, count), (threads,), (*operands, vocab, distance, *options))
     return Tensor(out, logits.device)
 
 
