@@ -9,7 +9,6 @@
 namespace {
 
 constexpr int BINS = 256, BITS = 8;
-
 constexpr int PARTS = 256, SEARCHES = 3, TALLIES = 1 + SEARCHES * (DIGITS - 1);
 
 // For each digit, how many numbers have it, and how probable they are together.
@@ -194,6 +193,7 @@ struct Search {
     }
 };
 
+// x rounded up to a whole number from 1 to `most`.
 DEVICE u64 at_least_one(double x, u64 most) { return max(1ull, min(most, static_cast<u64>(ceil(x)))); }
 
 }  // namespace
@@ -231,7 +231,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         Search search{part, weigh, shared->tallies + 1, &shared->meeting, first};
         u64 total = all;
         if (top_k > 0 && top_k < vocab) total = search(true, top_k).weights;
-        if (top_p < 1.0) total = search(false, at_least_one(ceil(top_p * total), total)).weights;
+        if (top_p < 1.0) total = search(false, at_least_one(top_p * total, total)).weights;
         total = min(total, __ldcg(&shared->probable));
         drawn = search(false, at_least_one(floor(u * total) + 1.0, total));
     }
