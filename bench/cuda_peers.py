@@ -4,6 +4,7 @@ Random weights of the published sizes. Language models write with a static cache
 DINOv3 is compiled too. Every part gives milliseconds by the name of what they were taken of, as Tallow's side does.
 """
 
+import os
 import sys
 import time
 
@@ -96,6 +97,7 @@ def clap(_):
 
 
 def main():
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # read when it is imported
     torch.set_grad_enabled(False)
     part = sys.argv[1]
     make = {"whisper": whisper, "dinov3": dinov3, "clap": clap}.get(part, language_model)
