@@ -401,8 +401,9 @@ def _tiles(program: Program, weight: CudaBlocks) -> dict[str, Any]:
     piece = -(-even // step) * step
     return {"codes": codes, "high": high, "scales": None if of_rows else scales, "supers": supers,
             "row_scales": scales if of_rows else None, "format": program.format_of(weight),
-            "unit_shift": HEIGHT.bit_length() - 1, "pieces": -(-across // piece), "piece": piece, "code_bytes": sizes[0],
-            "high_bytes": sizes[1], "scale_bytes": sizes[2], "super_bytes": supers_bytes}  # fmt: skip
+            "unit_shift": HEIGHT.bit_length() - 1, "pieces": -(-across // piece), "piece": piece,
+            "code_bytes": sizes[0], "high_bytes": sizes[1], "scale_bytes": sizes[2],
+            "super_bytes": supers_bytes}  # fmt: skip
 
 
 def _x_bytes(at_once: int, inputs: int) -> int:
