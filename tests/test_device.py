@@ -1,11 +1,13 @@
 import copy
 import logging
 import pickle
+import re
 
 import pytest
 
 import tallow as tl
 from tallow import device
+from tallow.cli import main
 from tallow.device import CPU, as_device, default_device
 
 
@@ -108,6 +110,88 @@ def test_why_a_card_cannot_be_used(card, change, message):
     default_device.cache_clear()
     assert as_device("auto") is CPU
     default_device.cache_clear()
+
+
+class Driver:
+    """Stands in for the driver's library, at the very functions that are called."""
+
+    def __init__(self, **said):
+        self.said = {"status": 0, "count": 1, "version": 13000, "capability": (9, 0)} | said
+
+    def cuInit(self, flags):  # noqa: N802
+        return self.said["status"]
+
+    def cuDeviceGetCount(self, count):  # noqa: N802
+        count._obj.value = self.said["count"]
+        return 0
+
+    def cuDriverGetVersion(self, version):  # noqa: N802
+        version._obj.value = self.said["version"]
+        return 0
+
+    def cuDeviceGetAttribute(self, value, attribute, index):  # noqa: N802
+        value._obj.value = self.said["capability"][{75: 0, 76: 1}[attribute]]
+        return 0
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Gives a way to say what driver there is: a Driver, or None. The backend is installed, for CUDA 13."""
+    caches = (device._started_driver, device.cuda_device_count, device._too_old, device.default_device)
+
+    def forget():
+        for cache in caches:
+            cache.cache_clear()
+
+    def install(driver):
+        def load(name):
+            if driver is None:
+                raise OSError(f"{name}: cannot open shared object file")
+            return driver
+
+        monkeypatch.setattr(device.ctypes, "CDLL", load)
+        forget()
+
+    monkeypatch.setattr(device, "_forked", False)
+    monkeypatch.setattr(device.os, "register_at_fork", lambda **_: None)
+    monkeypatch.setattr(device, "_toolkit_version", lambda: (13, 0))
+    find = device.importlib.util.find_spec
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: name == "cupy" or find(name))
+    yield install
+    monkeypatch.undo()
+    forget()
+
+
+TROUBLES = {
+    "no driver": ("cuda", None, r"no CUDA device on this machine \(no NVIDIA driver\).*tallow\[cuda\]"),
+    "no card": ("cuda", Driver(status=100), r"\(the driver finds none\)"),
+    "hidden cards": ("cuda", Driver(count=0), r"\(the driver shows none\)"),
+    "broken driver": ("cuda", Driver(status=803), r"\(the driver does not start: error 803; restart the machine"),
+    "old driver": ("cuda", Driver(version=12040), r"driver is for CUDA 12\.4, the installed backend needs 13\.0"),
+    "old card": ("cuda", Driver(capability=(7, 5)), r"has compute capability 7\.5; 8\.0 \(Ampere, 2020\) is the least"),
+    "no such card": ("cuda:7", Driver(), r"'cuda:7': this machine has 1 CUDA device\(s\), cuda:0 to cuda:0"),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_what_the_driver_says_becomes_an_error_and_a_line_of_the_command(name, installed, capsys):
+    asked, driver, message = TROUBLES[name]
+    installed(driver)
+    with pytest.raises(tl.DeviceError, match=message):
+        as_device(asked)
+    assert main(["embed", "photo.jpg", "--model", "some/model", "--device", asked]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("tallow: error: device 'cuda")
+    assert told.count("\n") == 1
+    assert re.search(message, told)
+    assert as_device("auto") is (CPU if asked == "cuda" else tl.Device("cuda"))
+
+
+def test_a_driver_and_a_card_that_will_do(installed):
+    installed(Driver(count=2, version=13010, capability=(8, 0)))
+    assert as_device("cuda:1") is tl.Device("cuda", 1)
+    assert device.compute_capability(0) == (8, 0)
+    assert device.driver_version() == (13, 1)
 
 
 def test_a_card_that_the_machine_lacks(card):

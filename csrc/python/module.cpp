@@ -3,9 +3,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
 #include <new>
+#include <stdexcept>
 
 #include "core/buffers.h"
+#include "core/copy.h"
 #include "core/kernels.h"
 #include "core/thread_pool.h"
 #include "ops/measure.h"
@@ -73,6 +76,14 @@ NB_MODULE(_cpu, m) {
     m.def("release_buffers", &release_buffers);
     m.def("measure_multiply_add", &measure_multiply_add, nb::call_guard<nb::gil_scoped_release>());
     m.def("measure_read", &measure_read, nb::call_guard<nb::gil_scoped_release>());
+    m.def("copy_bytes", [](const Array& to, const Array& from) {
+        const std::int64_t n = to.size();
+        if (!to.contiguous() || !from.contiguous() || from.size() != n) throw std::invalid_argument("copy_bytes: arrays do not fit");
+        void* out = to.as<std::uint8_t>(DType::u8, "to");
+        const void* in = from.as<const std::uint8_t>(DType::u8, "from");
+        nb::gil_scoped_release release;
+        copy_bytes(out, in, static_cast<std::size_t>(n));
+    });
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots<Buffer>)).def(nb::init<std::size_t>());
     nb::class_<Reserve>(m, "Reserve", nb::type_slots(buffer_slots<Reserve>)).def(nb::init<std::size_t>());
     bind_arithmetic(m);

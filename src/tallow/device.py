@@ -93,7 +93,7 @@ def cuda_trouble(index: int) -> str | None:
     count = cuda_device_count()
     if count == 0:
         hint = "the NVIDIA driver and a card are needed, and the extra: pip install 'tallow[cuda]'"
-        return f"no CUDA device on this machine; {hint}"
+        return f"no CUDA device on this machine ({_started_driver()[1]}); {hint}"
     if index >= count:
         return f"this machine has {count} CUDA device(s), cuda:0 to cuda:{count - 1}"
     if importlib.util.find_spec("cupy") is None:
@@ -116,19 +116,31 @@ def cuda_driver() -> Any:
     return _driver()
 
 
-@functools.cache
 def _driver() -> Any:
     """The driver's library, started; None where there is none, or no card for it."""
+    return _started_driver()[0]
+
+
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+
+
+@functools.cache
+def _started_driver() -> tuple[Any, str]:
+    """The driver's library, or None; and what it finds."""
     for library in ("libcuda.so.1", "nvcuda.dll"):
         try:
             driver = ctypes.CDLL(library)
         except OSError:
             continue
-        if driver.cuInit(0) == 0:
+        status = driver.cuInit(0)
+        if status == 0:
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_note_fork)
-            return driver
-    return None
+            return driver, "the driver shows none"
+        if status == _NO_DEVICE:
+            return None, "the driver finds none"
+        return None, f"the driver does not start: error {status}; restart the machine if it was just updated"
+    return None, "no NVIDIA driver"
 
 
 _forked = False

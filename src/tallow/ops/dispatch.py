@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -85,7 +86,7 @@ def operation(reference: Callable[P, R]) -> Callable[P, R]:
                 if result is not NotImplemented:
                     return result  # type: ignore[no-any-return]
             return reference(*args, **kwargs)
-        except (AttributeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        except (AttributeError, TypeError, ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
             _explain(op.name, error, args, kwargs)
             raise
 
@@ -130,6 +131,13 @@ def _explain(name: str, error: Exception, args: tuple[Any, ...], kwargs: dict[st
         if error.name in attributes and any(error.obj is value for value in (*args, *kwargs.values())):
             found = type(error.obj).__name__
             raise DTypeError(f"{name}: expected a Tensor, found {found}; make one with tallow.asarray") from None
+        return
+    if isinstance(error, MemoryError | RuntimeError) and "cupy" in sys.modules:
+        from tallow.backends.cuda.memory import explained
+
+        if (told := explained(name, error)) is not None:
+            raise told from error
+    if isinstance(error, RuntimeError):
         return
     kind = DTypeError if isinstance(error, TypeError) else ArgumentError
     raise (OutOfMemoryError if isinstance(error, MemoryError) else kind)(f"{name}: {error}") from error

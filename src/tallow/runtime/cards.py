@@ -35,11 +35,14 @@ def memory_info(device: Device | str = "cuda") -> MemoryInfo:
 
     Raises:
         DeviceError: for the CPU, or a GPU that is not there.
+        OutOfMemoryError: if other programs hold so much of the GPU that CUDA cannot start.
     """
     place = _card(device)
     import cupy
 
-    with cupy.cuda.Device(place.index):
+    from tallow.backends.cuda.memory import explaining
+
+    with explaining("memory_info"), cupy.cuda.Device(place.index):
         free, total = cupy.cuda.runtime.memGetInfo()
         pool = cupy.get_default_memory_pool()
         return MemoryInfo(total, free + pool.free_bytes(), pool.used_bytes(), pool.free_bytes())
@@ -56,7 +59,9 @@ def synchronize(device: Device | str = "cuda") -> None:
     place = _card(device)
     import cupy
 
-    with cupy.cuda.Device(place.index):
+    from tallow.backends.cuda.memory import explaining
+
+    with explaining("synchronize"), cupy.cuda.Device(place.index):
         cupy.cuda.runtime.deviceSynchronize()
 
 

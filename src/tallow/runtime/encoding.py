@@ -8,7 +8,7 @@ import weakref
 from collections import OrderedDict
 from typing import Any
 
-from tallow.errors import CaptureError
+from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.nn.module import Module
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
@@ -69,9 +69,10 @@ class _Recorded:
         read = x.copy()
         try:
             return read, Recording(lambda: self._run(read), x.device)
-        except CaptureError as error:
-            logger.debug("encoding goes on without a recording: %s", error)
+        except (CaptureError, OutOfMemoryError) as error:
+            logger.debug("encoding goes on without recordings: %s", error)
             self._recordable = False
+            self._known.clear()  # whose memory may be what lacks
             return None
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tallow import ops
-from tallow.device import Device
-from tallow.dtypes import DType
+from tallow.device import Device, as_device
+from tallow.dtypes import DType, as_dtype
+from tallow.errors import OutOfMemoryError
 from tallow.nn.norm import RMSNorm
 from tallow.nn.rope import RotaryEmbedding
 from tallow.ops import KVCache
@@ -29,6 +30,9 @@ class DecoderCache:
         capacity: positions that a row can hold.
         dtype: how keys and values are stored, as for ``KVCache``.
         device: where.
+
+    Raises:
+        OutOfMemoryError: if the device has no room for them.
     """
 
     def __init__(
@@ -41,7 +45,21 @@ class DecoderCache:
         dtype: str | DType = "float32",
         device: str | Device | None = None,
     ) -> None:
-        self.layers = [KVCache(batch, kv_heads, head_dim, capacity, dtype, device) for _ in range(layers)]
+        self.layers: list[KVCache] = []
+        try:
+            for _ in range(layers):
+                self.layers.append(KVCache(batch, kv_heads, head_dim, capacity, dtype, device))
+        except OutOfMemoryError:
+            from tallow.runtime.memory import free_bytes
+
+            self.layers.clear()
+            place, most = as_device(device), kv_heads * (head_dim + -(-head_dim // 16) * 16)
+            needed = layers * batch * capacity * most * as_dtype(dtype).itemsize
+            free = free_bytes(place) or 0
+            raise OutOfMemoryError(
+                f"keys and values of {batch} × {capacity:,} tokens take {needed / 1e6:,.0f} MB, {place} has "
+                f"{free / 1e6:,.0f} MB free; take fewer max_tokens (a shorter context) or a smaller batch"
+            ) from None
 
     @property
     def lengths(self) -> Array:

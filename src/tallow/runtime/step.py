@@ -59,11 +59,13 @@ class RecordedStep:
         held = [cache.lengths.storage.copy() for cache in self._caches]
         try:
             self._recording = Recording(lambda: function(read), self._device)
-        except CaptureError as error:
-            logger.debug("decoding goes on without a recording: %s", error)
-            self._recordable = False
+        except BaseException as error:  # Ctrl-C and a lack of memory too leave the caches as they were
             for cache, lengths in zip(self._caches, held, strict=True):
                 cache.lengths.storage[...] = lengths
+            if not isinstance(error, CaptureError):
+                raise
+            logger.debug("decoding goes on without a recording: %s", error)
+            self._recordable = False
             return self._function(self._ids)
         self._lengths = self._caches[0].lengths
         return self._recording.result

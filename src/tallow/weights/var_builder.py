@@ -18,7 +18,15 @@ from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.quantize import Int8Matrix
 from tallow.weights.random import RandomSource
 from tallow.weights.source import Source, Stored
-from tallow.weights.weight import BLOCK_STORAGES, STORAGES, Weight, make_weight, reads_later, stacked
+from tallow.weights.weight import (
+    BLOCK_STORAGES,
+    STORAGES,
+    Weight,
+    make_stacked,
+    make_weight,
+    reads_later,
+    stacked,
+)
 
 Shape = int | Sequence[int]
 log = logging.getLogger("tallow.weights")
@@ -197,6 +205,11 @@ class VarBuilder:
             out, columns = _as_shape(shape)
             counts = rows or self._stacked_rows(list(name), out)
             parts = [self._read((count, columns), part, split) for part, count in zip(name, counts, strict=True)]
+            arrays = [array for _, array in parts if isinstance(array, np.ndarray)]
+            if self.device.kind == "cuda" and not self.quantize and len(arrays) == len(parts) and _alike(arrays):
+                weight = make_stacked(arrays, self._storage(arrays[0]), self.device)
+                self._release_all(parts)
+                return weight
             array = stacked([array for _, array in parts])
         if reads_later(array, self._storage(array, table), self.device):
             return self._pack(array, table)
@@ -339,6 +352,11 @@ class VarBuilder:
         near = difflib.get_close_matches(full, names, n=3, cutoff=0.75)
         hint = f"; near names: {', '.join(near)}" if near else f"; it has {len(names)} names, such as {names[:3]}"
         return f"{self.source.where}: no tensor {full!r} of shape {wanted}{hint}"
+
+
+def _alike(arrays: Sequence[np.ndarray[Any, Any]]) -> bool:
+    """Whether they have one type."""
+    return len({array.dtype for array in arrays}) == 1
 
 
 def _as_shape(shape: Shape) -> tuple[int, ...]:

@@ -154,10 +154,21 @@ def make_weight(
         quantised = array if isinstance(array, BlockMatrix) else _in_int8(array, group)
         return Weight(blocks.upload(quantised, device, dtype.numpy), device)
     if device.kind == "cuda":
-        from tallow.backends.cuda.matrix import upload
-
-        return Weight(upload(_plain(array, storage), storage, device), device)
+        return make_stacked([_plain(array, storage)], storage, device)
     return Weight(pack_reference(array, storage, group), device)
+
+
+def make_stacked(arrays: Sequence[Array], storage: str, device: Device) -> Weight:
+    """A Weight on a card made from matrices of one width, each of which is brought straight to its place.
+
+    Args:
+        arrays: as for ``make_weight``, not quantised.
+        storage: of ``STORAGES``, not int8.
+        device: the card.
+    """
+    from tallow.backends.cuda.matrix import upload
+
+    return Weight(upload(arrays, storage, device), device)
 
 
 def reads_later(array: Stored, storage: str, device: Device) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 
 from tallow.backends.cuda import graph, tiles
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
-from tallow.backends.cuda.matrix import to_card
+from tallow.backends.cuda.memory import explaining
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH, Layout, Planes
+from tallow.backends.cuda.upload import to_card
 from tallow.device import Device
 from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.quantize import Int8Matrix
@@ -92,11 +93,14 @@ def upload(matrix: BlockMatrix | Int8Matrix, device: Device, dtype: np.dtype[Any
         matrix: in one of ``tiles.LAYOUTS``, or int8.
         device: the card.
         dtype: see ``CudaBlocks``.
+
+    Raises:
+        OutOfMemoryError: if the card has no room for it.
     """
     layout = tiles.layout_of(matrix)
     rows, columns = matrix.shape
     step = max(1, _CHUNK // max(1, columns * HEIGHT)) * HEIGHT
-    with cupy.cuda.Device(device.index):
+    with cupy.cuda.Device(device.index), explaining(f"a matrix {matrix.shape} in {matrix.storage}"):
         kept: list[Any] = []
         for begin in range(0, max(rows, 1), step):
             part = matrix[begin : begin + step]

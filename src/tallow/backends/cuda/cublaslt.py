@@ -19,13 +19,15 @@ import cupy
 from tallow import dtypes
 from tallow.backends.cuda import graph
 from tallow.backends.cuda.compiler import load_library
-from tallow.errors import DeviceError
+from tallow.backends.cuda.memory import lack, outside_pools
+from tallow.errors import DeviceError, OutOfMemoryError
 
 ACTIVATIONS = {"gelu_tanh": 32, "relu": 2}
 """CUBLASLT_EPILOGUE_GELU and _RELU. cuBLASLt's GELU is the approximation by tanh."""
 
 _TYPES = {dtypes.float32.numpy: 0, dtypes.float16.numpy: 2, dtypes.bfloat16.numpy: 14}  # cudaDataType_t
 _COMPUTE_32F = 68
+_LACK = 3  # CUBLAS_STATUS_ALLOC_FAILED
 _TRANSPOSE_A, _EPILOGUE, _BIAS_POINTER = 3, 7, 8  # cublasLtMatmulDescAttributes_t
 _EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
 _MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
@@ -145,7 +147,7 @@ def multiply(
         if plan is None:
             plan = _plans[key] = _Plan(_handle(index), out.dtype, sizes, epilogue, aligned)
         if index not in _workspaces:
-            _workspaces[index] = cupy.cuda.Memory(WORKSPACE)  # not the pool's: a recording may be going on
+            _workspaces[index] = outside_pools(WORKSPACE)
         if bias is not None:
             plan.set_bias(bias.data.ptr)
 
@@ -199,5 +201,7 @@ def _set_attribute(function: str, of: Any, attribute: int, value: Any) -> None:
 
 def _call(function: str, *arguments: Any) -> None:
     status = getattr(_library(), function)(*arguments)
+    if status == _LACK:
+        raise OutOfMemoryError(lack(function))
     if status:
         raise DeviceError(f"{function} failed with status {status}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import cupy
 import numpy as np
 
+from tallow.backends.cuda.memory import explaining, is_lack, release
 from tallow.device import Device
 from tallow.errors import CaptureError
 from tallow.ops import dispatch
@@ -101,15 +102,16 @@ class Graph:
 
         Raises:
             CaptureError: for an operation that waits for the card, or uses a library that cannot be recorded.
+            OutOfMemoryError: if the card has no room for what lies between.
         """
         if _now.graph is not None:
             raise CaptureError("a recording cannot be made inside another one")
-        with self._device:
+        with self._device, explaining("recording"):
             stream = cupy.cuda.Stream(non_blocking=True)
             dispatch.observers.append(_checked)
             _now.graph = self
             try:
-                with cupy.cuda.using_allocator(self._pool.malloc), stream:
+                with cupy.cuda.using_allocator(self._allocate), stream:
                     result = self._captured(stream, function)
             finally:
                 _now.graph = None
@@ -122,15 +124,26 @@ class Graph:
         try:
             result = function()
             flush()
-        except BaseException:
+        except BaseException as error:
             self.program = None
             try:
                 stream.end_capture()
             except cupy.cuda.runtime.CUDARuntimeError:
                 pass  # the card knows already that it came to nothing
+            if isinstance(error, MemoryError):
+                release(error)
+                self._pool.free_all_blocks()
             raise
         self._graph = stream.end_capture()
         return result
+
+    def _allocate(self, nbytes: int) -> Any:
+        """Memory of the recording's own; where there is none, what past tensors have left goes back to the card."""
+        try:
+            return self._pool.malloc(nbytes)
+        except cupy.cuda.memory.OutOfMemoryError:
+            cupy.get_default_memory_pool().free_all_blocks()
+            return self._pool.malloc(nbytes)
 
     def __len__(self) -> int:
         """Kernels and copies in the graph."""
@@ -158,13 +171,15 @@ def _checked(
             flush()
         return run()
     except RuntimeError as error:
-        if isinstance(error, CaptureError):
+        if isinstance(error, CaptureError) or is_lack(error):
             raise
         raise CaptureError(f"{op.name} cannot be recorded: {error}") from error
 
 
 def _gives_view(op: dispatch.Operation, args: tuple[Any, ...]) -> bool:
     """Whether an operation only looks at memory in another way."""
+    if len(args) < 2 and op.name in ("getitem", "reshape"):
+        return False
     if op.name == "getitem":
         keys = args[1] if isinstance(args[1], tuple) else (args[1],)
         return all(key is None or key is Ellipsis or isinstance(key, int | slice) for key in keys)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cupy
 import numpy as np
 
+from tallow.backends.cuda.memory import explaining
+from tallow.backends.cuda.upload import bring
 from tallow.device import Device
 from tallow.dtypes import as_dtype
-
-CHUNK = 16 << 20  # bytes that go to the card at a time
 
 
 class CudaMatrix:
@@ -49,42 +50,22 @@ class CudaMatrix:
         return self.array[ids].astype(np.float32)
 
 
-def upload(array: np.ndarray[Any, Any], storage: str, device: Device) -> CudaMatrix:
+def upload(parts: Sequence[np.ndarray[Any, Any]], storage: str, device: Device) -> CudaMatrix:
     """Bring a matrix to a card.
 
     Args:
-        array: in any floating-point type, of any strides and alignment.
+        parts: one, or several that are stacked along their first axis; in any floating-point type, of any strides and
+            alignment.
         storage: the type to store it in, not a quantised one.
         device: the card.
 
     Raises:
         OutOfMemoryError: if the card has no room for it.
     """
-    with cupy.cuda.Device(device.index):
-        return CudaMatrix(to_card(array, as_dtype(storage).numpy))
-
-
-def to_card(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Any:
-    """An array copied to the current card in another type.
-
-    It goes in chunks through two pieces of memory that the card reads by itself, so that one is filled (from a file,
-    perhaps, or converted) while the other is on its way.
-    """
-    target = cupy.empty(array.shape, dtype)
-    flat, source = target.reshape(-1), np.ascontiguousarray(array).reshape(-1)
-    size = max(1, min(CHUNK // dtype.itemsize, source.size))
-    stages = [cupy.cuda.alloc_pinned_memory(size * dtype.itemsize) for _ in range(2 if source.size > size else 1)]
-    buffers = [np.frombuffer(stage, np.uint8, size * dtype.itemsize).view(dtype) for stage in stages]
-    sent = [cupy.cuda.Event() for _ in stages]
-    stream = cupy.cuda.get_current_stream()
-    for number, begin in enumerate(range(0, source.size, size)):
-        which = number % len(stages)
-        sent[which].synchronize()  # at once, the first time
-        part = source[begin : begin + size]
-        buffers[which][: part.size] = part
-        flat[begin : begin + part.size].data.copy_from_host_async(
-            buffers[which].ctypes.data, part.size * dtype.itemsize, stream
-        )
-        sent[which].record(stream)
-    stream.synchronize()
-    return target
+    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    with cupy.cuda.Device(device.index), explaining(f"a matrix {shape} in {storage}"):
+        whole, begin = cupy.empty(shape, as_dtype(storage).numpy), 0
+        for part in parts:
+            bring(part, whole[begin : begin + part.shape[0]])
+            begin += part.shape[0]
+        return CudaMatrix(whole)

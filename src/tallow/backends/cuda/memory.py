@@ -1,0 +1,94 @@
+"""When a card's memory runs out: one error, which says what there is, and a process that goes on."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cupy
+from cupy_backends.cuda.api.driver import CUDADriverError
+from cupy_backends.cuda.api.runtime import CUDARuntimeError
+
+from tallow.errors import DeviceError, OutOfMemoryError, TallowError
+
+_ADVICE = "let go of models or tensors, or take a smaller batch, fewer max_tokens or quantize='int8'"
+_LACK = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
+
+
+def is_lack(error: BaseException) -> bool:
+    """Whether an error of CuPy's says that memory has run out."""
+    if isinstance(error, CUDARuntimeError | CUDADriverError):
+        return bool(error.status == _LACK)
+    return isinstance(error, cupy.cuda.memory.OutOfMemoryError)
+
+
+def explained(what: str, error: BaseException) -> TallowError | None:
+    """What the user should see of an error of CuPy's: an OutOfMemoryError or a DeviceError; None for other errors.
+
+    What the calls that failed have left behind goes back to the card.
+
+    Args:
+        what: could not be done.
+        error: was raised.
+    """
+    if is_lack(error):
+        release(error)
+        asked = re.search(r"([\d,]+) bytes", str(error))
+        return OutOfMemoryError(lack(what, int(asked[1].replace(",", "")) if asked else None))
+    if isinstance(error, CUDARuntimeError | CUDADriverError):
+        return DeviceError(f"{what}: the GPU fails: {error}")
+    return None
+
+
+def lack(what: str, asked: int | None = None) -> str:
+    """The message: what was asked for, what there is, what can be done.
+
+    Args:
+        what: could not be done.
+        asked: bytes that it wanted, where that is known.
+    """
+    size = "enough memory" if asked is None else f"{asked / 1e6:,.1f} MB"
+    where = f"cuda:{cupy.cuda.runtime.getDevice()}"
+    try:
+        free, total = cupy.cuda.runtime.memGetInfo()
+    except CUDARuntimeError:  # CUDA itself finds no room there
+        return f"{what}: {where} has no memory left for this process; end the programs that hold it"
+    pool = cupy.get_default_memory_pool()
+    held = total - free - pool.total_bytes()
+    return (
+        f"{what}: {where} cannot give {size}: of {total / 1e6:,.0f} MB it has {free / 1e6:,.0f} MB free, tensors of "
+        f"this process hold {pool.used_bytes() / 1e6:,.0f} MB, recordings, CUDA and other programs "
+        f"{held / 1e6:,.0f} MB; {_ADVICE}"
+    )
+
+
+def release(error: BaseException) -> None:
+    """Give back what the calls that an error has ended still hold, and what past tensors have left."""
+    traceback.clear_frames(error.__traceback__)
+    cupy.get_default_memory_pool().free_all_blocks()
+
+
+@contextmanager
+def explaining(what: str) -> Iterator[None]:
+    """Errors of CuPy's inside become those of ``explained``."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = explained(what, error)
+        if told is None:
+            raise
+        raise told from None
+
+
+def outside_pools(nbytes: int) -> Any:
+    """Memory that belongs to no pool, and so to no recording that may be going on."""
+    try:
+        return cupy.cuda.Memory(nbytes)
+    except CUDARuntimeError as error:
+        if not is_lack(error):
+            raise
+    cupy.get_default_memory_pool().free_all_blocks()
+    return cupy.cuda.Memory(nbytes)
