@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 DEFAULT_MODELS = {
@@ -12,7 +12,7 @@ DEFAULT_MODELS = {
     "sounds": "laion/clap-htsat-unfused",
     "texts": "Qwen/Qwen3-Embedding-0.6B",
 }
-_BATCHES = {"photos": 64, "sounds": 16}  # files at once, and between two entries in the journal
+_BATCHES = {"photos": 64, "sounds": 64}  # files between two entries in the journal
 _DESCRIPTION = f"""
 Make vectors of length 1 whose products say how alike photos, sounds or texts are. They are printed as JSON, one line
 for each, or written to a file.
@@ -119,7 +119,7 @@ def _lines(path: str | None) -> Iterator[str]:
 
 
 def _embed_files(args: argparse.Namespace, kind: str, paths: list[str]) -> int:
-    from tallow.cli.files import Reading, find_files
+    from tallow.cli.files import find_files
     from tallow.cli.journal import Journal
     from tallow.cli.progress import count_bar
     from tallow.cli.vectors import json_line, write
@@ -127,7 +127,7 @@ def _embed_files(args: argparse.Namespace, kind: str, paths: list[str]) -> int:
 
     files = find_files(paths, kind)
     if args.out is None:
-        reading = Reading(_work(args, kind), _BATCHES[kind])
+        reading = _reading(args, kind)
         with count_bar(kind, len(files)) as count:
             for names, vectors in reading.results(files, count):
                 for name, vector in zip(names, vectors, strict=True):
@@ -139,10 +139,10 @@ def _embed_files(args: argparse.Namespace, kind: str, paths: list[str]) -> int:
     settings = {"kind": kind} | {name: getattr(args, name) for name in options}
     with Journal(args.out, settings) as journal:
         left = [name for name in files if not journal.has(name)]
-        reading = Reading(_work(args, kind) if left else _nothing, _BATCHES[kind])
+        reading = _reading(args, kind) if left else None
         try:
             with count_bar(kind, len(left)) as count:
-                for names, vectors in reading.results(left, count):
+                for names, vectors in reading.results(left, count) if reading else ():
                     journal.add(names, vectors)
         except KeyboardInterrupt:
             kept = sum(map(journal.has, files))
@@ -154,15 +154,12 @@ def _embed_files(args: argparse.Namespace, kind: str, paths: list[str]) -> int:
             raise MediaError(f"{args.out} was not written: not one of {len(files)} {kind} can be read")
         write(args.out, "file", journal.vectors(good), len(good))
         journal.remove()
-    return 1 if reading.failed else 0
+    return 1 if reading and reading.failed else 0
 
 
-def _nothing(*_: Any) -> list[Any]:
-    return []
-
-
-def _work(args: argparse.Namespace, kind: str) -> Callable[[list[str], Callable[[int], None]], Any]:
-    """Vectors of several files, by the model that the arguments name."""
+def _reading(args: argparse.Namespace, kind: str) -> Any:
+    """What makes vectors of files, by the model that the arguments name."""
+    from tallow.cli.files import Reading, Streaming
     from tallow.cli.language import load_model
     from tallow.errors import ArgumentError
 
@@ -170,6 +167,6 @@ def _work(args: argparse.Namespace, kind: str) -> Callable[[list[str], Callable[
     method = "embed_audio" if kind == "sounds" else "embed"
     if not hasattr(model, method) or (kind == "photos" and hasattr(model, "generate")):
         raise ArgumentError(f"{args.model} is a {type(model).__name__}, which makes no vectors of {kind}")
-    embed = getattr(model, method)
-    options = {"fast_decode": True} if args.fast_decode else {}
-    return lambda files, progress: embed(files, progress=progress, **options).numpy()
+    if kind == "photos":
+        return Streaming(lambda files: model.stream(files, fast_decode=args.fast_decode), _BATCHES[kind])
+    return Reading(lambda files, progress: model.embed_audio(files, progress=progress).numpy(), _BATCHES[kind])

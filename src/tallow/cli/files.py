@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from tallow.cli import complain
@@ -45,6 +46,49 @@ def _walk(folder: str) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
+
+
+class Streaming:
+    """Files that a model works on without a pause, of which those that cannot be read are told and left out.
+
+    Args:
+        stream: takes the names of files; gives the number of each, in any order, and its result or a MediaError.
+        batch_size: results at once.
+    """
+
+    def __init__(
+        self, stream: Callable[[Sequence[str]], Generator[tuple[int, Any], None, None]], batch_size: int
+    ) -> None:
+        self._stream, self._batch_size = stream, batch_size
+        self.failed = 0
+
+    def results(self, files: Sequence[str], count: Callable[[int], None]) -> Iterator[tuple[list[str], Sequence[Any]]]:
+        """Names and results of a batch after another, without those of files that cannot be read.
+
+        Ctrl-C ends it behind the next result; a second Ctrl-C ends it at once.
+
+        Args:
+            files: their names.
+            count: called with how many are done.
+        """
+        names: list[str] = []
+        results: list[Any] = []
+        with interruptible() as stop, closing(self._stream(files)) as found:
+            for done, (i, result) in enumerate(found, 1):
+                if isinstance(result, MediaError):
+                    complain(result)
+                    self.failed += 1
+                else:
+                    names.append(files[i])
+                    results.append(result)
+                count(done)
+                if len(names) >= self._batch_size or (names and stop.is_set()):
+                    yield names, results
+                    names, results = [], []
+                if stop.is_set():
+                    raise KeyboardInterrupt
+            if names:
+                yield names, results
 
 
 class Reading:

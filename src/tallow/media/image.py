@@ -51,6 +51,21 @@ def load_image(source: ImageSource, size: int | tuple[int, int]) -> Tensor:
     return Tensor(np.ascontiguousarray(values.transpose(2, 0, 1))[None])
 
 
+def resized(picture: Image, size: tuple[int, int], resample: str = "bilinear") -> Array:
+    """Resize a picture: (height, width, 3) uint8.
+
+    Args:
+        picture: 8-bit RGB.
+        size: height and width.
+        resample: the filter, ``"bilinear"`` or ``"bicubic"``.
+    """
+    from PIL.Image import Resampling
+
+    # Pillow's filters widen with the reduction, which keeps fine patterns from aliasing. They round to 8 bits after
+    # each direction, so a value is off by less than one level of 255.
+    return np.asarray(picture.resize((size[1], size[0]), Resampling[resample.upper()]))
+
+
 def normalised(
     picture: Image,
     size: tuple[int, int],
@@ -67,12 +82,7 @@ def normalised(
         deviation: likewise.
         resample: the filter, ``"bilinear"`` or ``"bicubic"``.
     """
-    from PIL.Image import Resampling
-
-    # Pillow's filters widen with the reduction, which keeps fine patterns from aliasing. They round to 8 bits after
-    # each direction, so a value is off by less than one level of 255.
-    resized = picture.resize((size[1], size[0]), Resampling[resample.upper()])
-    values = np.asarray(resized, dtype=np.float32) / np.float32(255)
+    values = resized(picture, size, resample).astype(np.float32) / np.float32(255)
     values -= np.array(mean, np.float32)
     values /= np.array(deviation, np.float32)
     return values

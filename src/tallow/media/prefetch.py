@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -54,6 +54,31 @@ class Prefetch(Generic[T]):
     def close(self) -> None:
         """Stop the thread, drop what it has ready; harmless when already closed."""
         self._finalizer()
+
+
+def side_by_side(
+    works: Iterable[Generator[T, None, None]], count: int, limit: int
+) -> Generator[Prefetch[T], None, None]:
+    """Generators that run ahead of their reader, several at once, each in a thread of its own; in their order.
+
+    Args:
+        works: taken as there is room.
+        count: how many run at once.
+        limit: items that each is ahead, at most.
+    """
+    running: deque[Prefetch[T]] = deque()
+    try:
+        for work in works:
+            running.append(Prefetch(work, limit))
+            if len(running) == count:
+                yield running[0]
+                running.popleft().close()
+        while running:
+            yield running[0]
+            running.popleft().close()
+    finally:
+        for each in running:
+            each.close()
 
 
 def _run(shared: _Shared[T], items: Generator[T, None, None], limit: int) -> None:

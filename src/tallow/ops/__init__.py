@@ -74,6 +74,7 @@ from tallow.ops.functions import (
     tan,
     tanh,
 )
+from tallow.ops.image import normalize_pixels
 from tallow.ops.indexing import getitem, setitem, take, take_along_axis
 from tallow.ops.kv_cache import KVCache, kv_append
 from tallow.ops.linear import linear, linear_swiglu
@@ -236,6 +237,7 @@ __all__ = [
     "narrow",
     "negative",
     "nextafter",
+    "normalize_pixels",
     "nonzero",
     "not_equal",
     "ones",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,6 +92,70 @@ class Arriving:
         self._done.synchronize()
         count = int(np.prod(self._shape))
         return np.frombuffer(self._memory, self._dtype, count).reshape(self._shape)
+
+
+class Feed:
+    """Brings batches to a card on a stream of its own, while it works on the batch before.
+
+    Args:
+        device: the card.
+    """
+
+    def __init__(self, device: Device) -> None:
+        import cupy
+
+        self._device = device
+        with cupy.cuda.Device(device.index):
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._places = [_Place(), _Place()]
+
+    def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+        """A batch, on the card when what is asked of it next begins.
+
+        Args:
+            arrays: of one shape and type.
+
+        Returns:
+            (len(arrays), …). It lasts until the second next batch is brought; what reads it must have been asked for
+            before the next one is.
+        """
+        import cupy
+
+        from tallow.backends.cuda.memory import explaining
+
+        last, place = reversed(self._places)
+        self._places.reverse()
+        nbytes, shape = sum(array.nbytes for array in arrays), (len(arrays), *arrays[0].shape)
+        with cupy.cuda.Device(self._device.index), explaining("a batch of inputs"):
+            now = cupy.cuda.get_current_stream()
+            last.read = now.record()
+            place.hold(nbytes)
+            np.stack(arrays, out=np.frombuffer(place.pinned, arrays[0].dtype, math.prod(shape)).reshape(shape))
+            self._stream.wait_event(place.read)
+            place.card.data.copy_from_host_async(place.pinned.ptr, nbytes, self._stream)
+            place.sent = self._stream.record()
+            now.wait_event(place.sent)
+            return Tensor(cupy.ndarray(shape, arrays[0].dtype, place.card.data), self._device)
+
+
+class _Place:
+    """Memory for a batch, here and on the card."""
+
+    pinned: Any = None
+    card: Any = None
+    sent: Any = None  # when the card has read it here
+    read: Any = None  # when whatever was asked of the card has read it there
+
+    def hold(self, nbytes: int) -> None:
+        """Be large enough, and free to be written here."""
+        import cupy
+
+        if self.sent is not None:
+            self.sent.synchronize()
+        if self.card is None or self.card.size < nbytes:
+            self.pinned = cupy.cuda.alloc_pinned_memory(nbytes)
+            self.card = cupy.empty(nbytes, np.uint8)
+            self.read = cupy.cuda.get_current_stream().record()  # whoever had the memory before may still be at work
 
 
 def _card(device: Device | str) -> Device:

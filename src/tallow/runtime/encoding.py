@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections import OrderedDict
-from typing import Any
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
 
 from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.nn.module import Module
 from tallow.runtime.capture import Recording
+from tallow.runtime.cards import Arriving
 from tallow.tensor import Tensor
 
+Array = np.ndarray[Any, Any]
 logger = logging.getLogger("tallow")
 MOST_SHAPES = 4  # whose recordings, and with them their intermediate results, are kept
 
@@ -33,6 +38,36 @@ def encode(encoder: Module, x: Tensor) -> Tensor:
             _recorded[encoder] = _Recorded(encoder)
         recorded = _recorded[encoder]
     return recorded(x)
+
+
+B = TypeVar("B")
+
+
+def in_turn(work: Callable[[B], Tensor], batches: Iterable[B]) -> Iterator[tuple[B, Array]]:
+    """Work on batches, and hand out what came of each; a card is given the next batch before it is waited for.
+
+    Args:
+        work: makes floating-point numbers of a batch.
+        batches: come while the card works on those before.
+
+    Yields:
+        Each batch and its result in float32.
+    """
+    begun: deque[tuple[B, Arriving | Tensor]] = deque()
+
+    def first() -> tuple[B, Array]:
+        batch, result = begun.popleft()
+        values = result.numpy() if isinstance(result, Tensor) else result.wait()
+        return batch, values.astype(np.float32)
+
+    for batch in batches:
+        result = work(batch)
+        on_card = result.device.kind == "cuda"
+        begun.append((batch, Arriving(result) if on_card else result))
+        if len(begun) > on_card:
+            yield first()
+    while begun:
+        yield first()
 
 
 class _Recorded:

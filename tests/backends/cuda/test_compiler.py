@@ -37,6 +37,8 @@ VARIANTS = [
     ("program.cu", PROGRAM | {"T": "f16", "ROWS": 8, "HEAD": 64, "GROUP": 1, "FORMATS": "Blocks<f16,4,32,0,1,0>"}),
     ("program.cu", PROGRAM | {"ROWS": 2, "GROUP": 4, "FORMATS": "Blocks<bf16,4,32,1,1,0>,Blocks<bf16,6,16,1,0,32>"}),
     ("argmax.cu", {"T": "bf16"}),
+    ("image.cu", {"T": "bf16", "VECTOR": 4}),
+    ("image.cu", {"T": "f32", "VECTOR": 1}),
     ("positions.cu", {}),
     ("mel.cu", {"N_FFT": 400, "RADICES": "4,4,5,5", "FRAMES": 5, "LOG": 2}),
     ("mel.cu", {"N_FFT": 1470, "RADICES": "2,3,5,7,7", "FRAMES": 1, "LOG": 0}),

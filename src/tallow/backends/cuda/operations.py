@@ -7,22 +7,15 @@ from typing import Any
 
 import cupy
 
-from tallow.backends.cuda import attention, audio, conv, elementwise, host, linear, norm, positions, rotary, sample
+from tallow.backends.cuda import (
+    attention, audio, conv, elementwise, host, image, linear, norm, positions, rotary, sample,
+)  # fmt: skip
 from tallow.tensor import Tensor
 
 __all__ = [
-    "attention",
-    "audio",
-    "conv",
-    "elementwise",
-    "host",
-    "linear",
-    "norm",
-    "on_card",
-    "positions",
-    "rotary",
+    "attention", "audio", "conv", "elementwise", "host", "image", "linear", "norm", "on_card", "positions", "rotary",
     "sample",
-]
+]  # fmt: skip
 
 
 def on_card(operands: Iterable[Any]) -> Any:

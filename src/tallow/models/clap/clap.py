@@ -5,20 +5,24 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tallow import ops
 from tallow.errors import ArgumentError, MediaError, WeightsError
+from tallow.media.prefetch import side_by_side
 from tallow.models.clap.audio import AudioEncoder
 from tallow.models.clap.config import ClapConfig, FeatureConfig
 from tallow.models.clap.features import ClapFeatures, Clip
 from tallow.models.clap.text import TextEncoder
 from tallow.nn import Linear, Module
-from tallow.runtime.encoding import encode
+from tallow.runtime.cards import Feed
+from tallow.runtime.encoding import encode, in_turn
 from tallow.runtime.resident import use
+from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
 from tallow.text.tokenizer import Tokenizer
 from tallow.trace import span
@@ -32,9 +36,12 @@ if TYPE_CHECKING:
     Recording = AudioSource | AudioReader
 
 Array = np.ndarray[Any, Any]
+Heard = tuple[int, Clip, int]
+"""The number of a sound, a clip of it, and how many samples that adds."""
 logger = logging.getLogger("tallow")
 
 LONG = ("mean", "windows", "crop")
+_AHEAD = 8  # clips of a sound that are ready before it is its turn
 
 
 class Label(NamedTuple):
@@ -119,7 +126,7 @@ class Clap(Module):
         long: str = "mean",
         seed: int | None = None,
         sampling_rate: int | None = None,
-        batch_size: int = 4,
+        batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Any:
         """Vectors for sounds.
@@ -133,7 +140,7 @@ class Clap(Module):
                 out of it; a model with feature fusion hears a summary of the whole and three clips.
             seed: draws where those clips begin; None takes the middle, or the middles of three thirds.
             sampling_rate: of samples that are passed as arrays, 48,000 if not given; files say their own.
-            batch_size: clips at once.
+            batch_size: clips at once; None: 4 on the CPU, 32 on a GPU, for which threads decode several sounds at once.
             progress: called with the number of the sound that has been read.
 
         Returns:
@@ -144,7 +151,9 @@ class Clap(Module):
             MediaError: for a sound that cannot be read, or without samples.
             ArgumentError: for another ``long``, or a seed without ``"crop"``.
         """
-        if long not in LONG or batch_size < 1 or (seed is not None and long != "crop"):
+        on_card = self.logit_scale.device.kind == "cuda"
+        most = batch_size if batch_size is not None else 32 if on_card else 4
+        if long not in LONG or most < 1 or (seed is not None and long != "crop"):
             raise ArgumentError(
                 f"embed_audio: long={long!r}, seed={seed}, batch_size={batch_size}; expected long to be "
                 f"{', '.join(LONG)}, a seed for 'crop' only, and at least 1 clip at once"
@@ -152,10 +161,14 @@ class Clap(Module):
         single = not isinstance(sounds, list | tuple)
         recordings: Any = [sounds] if single else sounds
         found: list[list[tuple[Array, int]]] = [[] for _ in recordings]  # of each sound: vectors, and samples they add
-        clips = self._clips(recordings, long, seed, sampling_rate, progress)
-        with span("embed_audio", sounds=len(recordings)), use(self):
-            while batch := list(itertools.islice(clips, batch_size)):
-                vectors = self.encode_clips([clip for _, clip, _ in batch]).numpy()
+        works = (self._clips(i, sound, long, seed, sampling_rate) for i, sound in enumerate(recordings))
+        bring = Feed(self.logit_scale.device) if on_card else None
+        with span("embed_audio", sounds=len(recordings)), use(self), ExitStack() as stack:
+            readers: Iterator[Any] = works
+            if on_card:
+                readers = stack.enter_context(closing(side_by_side(works, get_num_threads(), _AHEAD)))
+            batches = _batches(_all(readers, progress), most)
+            for batch, vectors in in_turn(lambda batch: self._encode([clip for _, clip, _ in batch], bring), batches):
                 for (sound, _, fresh), vector in zip(batch, vectors, strict=True):
                     found[sound].append((vector, fresh))
         if long == "windows":
@@ -230,11 +243,15 @@ class Clap(Module):
 
     def encode_clips(self, clips: Sequence[Clip]) -> Tensor:
         """Clips to rows of length 1: (clips, projection_dim)."""
+        return self._encode(clips).to("cpu")
+
+    def _encode(self, clips: Sequence[Clip], bring: Feed | None = None) -> Tensor:
         longer = [i for i, clip in enumerate(clips) if clip.is_longer and self.config.audio_config.enable_fusion]
         channels = 4 if longer else 1
-        mel = Tensor(np.stack([clip.mel[:channels] for clip in clips])).to(self.logit_scale)
+        shown = [clip.mel[:channels] for clip in clips]
+        mel = (Tensor(np.stack(shown)) if bring is None else bring(shown)).to(self.logit_scale)
         heard = self.audio_encoder(mel, longer) if longer else encode(self.audio_encoder, mel)
-        return self.audio_projection(heard).to("cpu")
+        return self.audio_projection(heard)
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Token ids to rows of length 1: (texts, projection_dim)."""
@@ -246,33 +263,25 @@ class Clap(Module):
         return self.text_projection(self.text_encoder(Tensor(ids).to(device), Tensor(lengths).to(device))).to("cpu")
 
     def _clips(
-        self,
-        sounds: Sequence[Recording],
-        long: str,
-        seed: int | None,
-        sampling_rate: int | None,
-        progress: Callable[[int], None] | None,
-    ) -> Iterator[tuple[int, Clip, int]]:
-        """What to hear of every sound: (number of the sound, clip, samples that it adds)."""
-        for i, sound in enumerate(sounds):
-            heard = False
-            with self._open(sound, sampling_rate) as reader:
-                if long == "crop":
-                    samples = np.concatenate([np.zeros(0, np.float32), *reader])
-                    generator = None if seed is None else np.random.default_rng((seed, i))
-                    if len(samples):
-                        heard = True
-                        too_long = len(samples) > self.features.config.clip
-                        offsets = self.features.offsets(len(samples), generator) if too_long else None
-                        yield i, self.features(samples, offsets), 1
-                else:
-                    for window in self.features.windows(reader):
-                        heard = True
-                        yield i, self.features(window.samples), window.fresh
-            if not heard:
-                raise MediaError(f"{reader.name}: no sound in it, not one sample at {reader.rate:,} Hz")
-            if progress is not None:
-                progress(i)
+        self, i: int, sound: Recording, long: str, seed: int | None, sampling_rate: int | None
+    ) -> Generator[Heard, None, None]:
+        """What to hear of a sound."""
+        heard = False
+        with self._open(sound, sampling_rate) as reader:
+            if long == "crop":
+                samples = np.concatenate([np.zeros(0, np.float32), *reader])
+                generator = None if seed is None else np.random.default_rng((seed, i))
+                if len(samples):
+                    heard = True
+                    too_long = len(samples) > self.features.config.clip
+                    offsets = self.features.offsets(len(samples), generator) if too_long else None
+                    yield i, self.features(samples, offsets), 1
+            else:
+                for window in self.features.windows(reader):
+                    heard = True
+                    yield i, self.features(window.samples), window.fresh
+        if not heard:
+            raise MediaError(f"{reader.name}: no sound in it, not one sample at {reader.rate:,} Hz")
 
     def _open(self, sound: Recording, sampling_rate: int | None) -> AudioReader:
         from tallow.media.audio import AudioReader
@@ -311,6 +320,19 @@ class Clap(Module):
                 f"enable_fusion {audio.enable_fusion}"
             )
         return features
+
+
+def _all(sounds: Iterable[Iterable[Heard]], progress: Callable[[int], None] | None) -> Iterator[Heard]:
+    """What to hear of sounds that follow each other."""
+    for i, clips in enumerate(sounds):
+        yield from clips
+        if progress is not None:
+            progress(i)
+
+
+def _batches(clips: Iterator[Heard], most: int) -> Iterator[list[Heard]]:
+    while batch := list(itertools.islice(clips, most)):
+        yield batch
 
 
 def _is_file(sound: Any) -> bool:

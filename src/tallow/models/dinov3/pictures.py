@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tallow.errors import ArgumentError, MediaError, ShapeError, WeightsError
-from tallow.media.image import IMAGENET_MEAN, IMAGENET_STD, ImageSource, is_picture, normalised, open_rgb
+from tallow.media.image import IMAGENET_MEAN, IMAGENET_STD, ImageSource, is_picture, normalised, open_rgb, resized
 from tallow.models.settings import Settings
 from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
@@ -83,6 +83,7 @@ class Preparation:
         size: height and width, a number for both, or None for the checkpoint's.
         proportional: whether a picture keeps its proportions and gets about as many pixels as ``size`` has.
         fast_decode: whether a JPEG may be decoded at a half, a quarter or an eighth of its size.
+        decoded: whether pictures stay as they are decoded, uint8, to be normalised where the model computes.
 
     Raises:
         ArgumentError: for a size that the unit does not divide.
@@ -93,6 +94,7 @@ class Preparation:
     size: int | tuple[int, int] | None = None
     proportional: bool = False
     fast_decode: bool = False
+    decoded: bool = False
 
     def __post_init__(self) -> None:
         height, width = self.target
@@ -106,13 +108,15 @@ class Preparation:
         return (size, size) if isinstance(size, int) else size
 
     def __call__(self, picture: Picture) -> Array:
-        """(height, width, 3) float32, normalised; a Tensor (3, height, width) is taken to be so already."""
+        """(height, width, 3): float32, normalised, as a Tensor (3, height, width) is taken to be; or uint8."""
         if isinstance(picture, Tensor):
             return self._given(picture)
         image = open_rgb(picture, at_least=2 * max(self.target) if self.fast_decode else None)
         size = self._proportional(image.width / image.height) if self.proportional else self.target
-        config = self.config
-        return normalised(image, size, config.image_mean, config.image_std, _FILTERS[config.resample])
+        config, resample = self.config, _FILTERS[self.config.resample]
+        if self.decoded:
+            return resized(image, size, resample)
+        return normalised(image, size, config.image_mean, config.image_std, resample)
 
     def _given(self, pixels: Tensor) -> Array:
         if len(pixels.shape) != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
@@ -173,16 +177,17 @@ class Groups:
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
-        self.waiting: dict[tuple[int, ...], list[tuple[int, Array]]] = {}
+        self.waiting: dict[tuple[Any, ...], list[tuple[int, Array]]] = {}
 
     def add(self, number: int, pixels: Array) -> list[tuple[int, Array]] | None:
         """Take a picture in; a batch, if one is full or too many pictures wait."""
-        group = self.waiting.setdefault(pixels.shape, [])
+        kind = (pixels.shape, pixels.dtype)
+        group = self.waiting.setdefault(kind, [])
         group.append((number, pixels))
         if len(group) == self.batch_size:
-            return self.waiting.pop(pixels.shape)
+            return self.waiting.pop(kind)
         if sum(map(len, self.waiting.values())) >= _WAITING * self.batch_size:
-            return self.waiting.pop(max(self.waiting, key=lambda shape: len(self.waiting[shape])))
+            return self.waiting.pop(max(self.waiting, key=lambda kind: len(self.waiting[kind])))
         return None
 
     def rest(self) -> Iterator[list[tuple[int, Array]]]:

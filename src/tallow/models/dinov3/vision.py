@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tallow import ops
+from tallow import dtypes, ops
 from tallow.device import Device
 from tallow.errors import ArgumentError, MediaError, WeightsError
 from tallow.models.dinov3.pictures import Groups, Picture, PictureConfig, Preparation, prepared, several
-from tallow.nn import Module
-from tallow.runtime.encoding import encode
+from tallow.nn import LayerNorm, Module
+from tallow.runtime.cards import Feed
+from tallow.runtime.encoding import encode, in_turn
 from tallow.runtime.resident import use
+from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
 from tallow.trace import span
 
@@ -52,6 +54,8 @@ class VisionModel(Module):
         pictures: how pictures become pixels; None for a model that is only given pixels.
     """
 
+    norm: LayerNorm  # the last one
+
     def __init__(self, unit: int, registers: int, dim: int, device: Device, pictures: PictureConfig | None) -> None:
         self.unit, self.registers, self.dim, self.device = unit, registers, dim, device
         self._pictures = pictures
@@ -70,7 +74,7 @@ class VisionModel(Module):
         size: Size | None = None,
         proportional: bool = False,
         fast_decode: bool = False,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Vectors for pictures.
@@ -84,8 +88,8 @@ class VisionModel(Module):
                 about as many pixels as ``size`` has.
             fast_decode: whether a JPEG of more than twice the size is decoded at a half, a quarter or an eighth of its
                 own: several times faster, and a little different.
-            batch_size: pictures at once. Those of one size are computed together; a picture's vector is the same
-                whatever stands beside it.
+            batch_size: pictures at once; None: 8 on the CPU, 64 on a GPU. Those of one size are computed together; a
+                picture's vector is the same whatever stands beside it.
             progress: called with the number of the picture whose vector is there.
 
         Returns:
@@ -117,28 +121,46 @@ class VisionModel(Module):
         size: Size | None = None,
         proportional: bool = False,
         fast_decode: bool = False,
-        batch_size: int = 8,
+        batch_size: int | None = None,
     ) -> Generator[tuple[int, Array | MediaError], None, None]:
         """Vectors as they come, for more pictures than one waits for; options as for ``embed``.
 
-        Pictures are decoded and resized by threads, beside the model.
+        Pictures are decoded and resized by threads, beside the model. To a GPU they go as they are decoded, while it
+        works on those before.
 
         Yields:
             The number of a picture, and its vector (dim,) or the MediaError that says why there is none. Pictures of
             one size come in their order.
         """
-        if batch_size < 1:
+        on_card = self.device.kind == "cuda"
+        most = batch_size if batch_size is not None else 64 if on_card else 8
+        if most < 1:
             raise ArgumentError(f"embed: batch_size={batch_size}; expected 1 or more")
-        prepare = Preparation(self.pictures, self.unit, size, proportional, fast_decode)
-        groups = Groups(batch_size)
-        with closing(_prepared(images, prepare, 2 * batch_size)) as items:
+        prepare = Preparation(self.pictures, self.unit, size, proportional, fast_decode, decoded=on_card)
+        bring = Feed(self.device) if on_card else None
+        unreadable: list[tuple[int, MediaError]] = []
+
+        def batches(items: Iterable[tuple[int, Array | MediaError]]) -> Iterator[list[tuple[int, Array]]]:
+            groups = Groups(most)
             for number, pixels in items:
                 if isinstance(pixels, MediaError):
-                    yield number, pixels
+                    unreadable.append((number, pixels))
                 elif (batch := groups.add(number, pixels)) is not None:
-                    yield from self._embed_batch(batch)
-        for batch in groups.rest():
-            yield from self._embed_batch(batch)
+                    yield batch
+            yield from groups.rest()
+
+        def work(batch: list[tuple[int, Array]]) -> Tensor:
+            pictures = [pixels for _, pixels in batch]
+            with span("embed", images=len(batch)), use(self):
+                tokens = encode(self, self._batch(pictures) if bring is None else self._brought(bring(pictures)))
+                return ops.l2_normalize(tokens[:, 0].float())
+
+        with closing(_prepared(images, prepare, 2 * max(most, get_num_threads()))) as items:
+            for batch, vectors in in_turn(work, batches(items)):
+                while unreadable:
+                    yield unreadable.pop(0)
+                yield from zip([number for number, _ in batch], vectors, strict=True)
+        yield from unreadable
 
     def features(
         self, image: Picture, *, size: Size | None = None, proportional: bool = False, fast_decode: bool = False
@@ -158,11 +180,12 @@ class VisionModel(Module):
         grid = pixels.shape[0] // self.unit, pixels.shape[1] // self.unit
         return Features(tokens[0], tokens[1:first], tokens[first:].reshape(*grid, self.dim))
 
-    def _embed_batch(self, batch: list[tuple[int, Array]]) -> Iterator[tuple[int, Array]]:
-        with span("embed", images=len(batch)), use(self):
-            tokens = encode(self, self._batch([pixels for _, pixels in batch]))
-            vectors = ops.l2_normalize(tokens[:, 0]).numpy()
-        yield from zip([number for number, _ in batch], vectors, strict=True)
+    def _brought(self, pixels: Tensor) -> Tensor:
+        """Pixels (b, h, w, 3) on a card as the model reads them: (b, 3, h, w)."""
+        if pixels.dtype is not dtypes.uint8:
+            return pixels.permute(0, 3, 1, 2)  # normalised by the caller
+        config = self.pictures
+        return ops.normalize_pixels(pixels, config.image_mean, config.image_std, self.norm.weight.dtype)
 
     def _batch(self, pixels: Sequence[Array]) -> Tensor:
         """Pixels (h, w, 3) each as (b, 3, h, w), the colours of a pixel side by side in memory."""
