@@ -113,7 +113,7 @@ def _check_memory(checkpoint: Checkpoint, device: Device, dtype: DType | None, q
     free = memory.free_bytes(device)
     if free is None:
         return
-    need = memory.estimate_checkpoint(checkpoint, dtype, quantize=quantize, context=memory.LOAD_CONTEXT)
+    need = memory.estimate_checkpoint(checkpoint, dtype, quantize=quantize, context=memory.LOAD_CONTEXT, device=device)
     if need.total > free:
         infos = filter(None, map(checkpoint.source.info, checkpoint.source.names()))
         if need.weights > _MOST_GROWTH * sum(info.nbytes for info in infos):

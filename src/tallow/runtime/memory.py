@@ -22,6 +22,7 @@ from tallow.weights.weight import BLOCK_STORAGES
 _FLOAT16, _FLOAT32 = 2, 4
 _SCALE = 4  # bytes of a scale in int8
 _KEPT = 64 << 20  # bytes of past results that the CPU backend keeps for the next of their size (csrc/core/buffers.cpp)
+_CUDA_FIXED = 100_000_000  # on a card: kernels, the workspace of cuBLASLt, pieces of weights on their way
 
 
 class Sizes(NamedTuple):
@@ -246,6 +247,7 @@ def estimate_checkpoint(
     quantize: str | None = None,
     batch: int = 1,
     context: int | None = None,
+    device: Device = CPU,
 ) -> MemoryEstimate:
     """The same for a checkpoint whose headers have been read, which say how its matrices are stored.
 
@@ -255,15 +257,20 @@ def estimate_checkpoint(
         quantize: as in ``estimate_memory``.
         batch: as in ``estimate_memory``.
         context: as in ``estimate_memory``.
+        device: where the model computes: a GPU in the type that weights are stored in, the CPU in float32.
     """
     sizes = _sizes(checkpoint.config | {"model_type": checkpoint.architecture})
     itemsize = _stored_itemsize(checkpoint) if dtype is None else as_dtype(dtype).itemsize
-    return _estimate(sizes, itemsize, quantize, batch, context)
+    if device.kind == "cpu":
+        return _estimate(sizes, itemsize, quantize, batch, context)
+    computed = _FLOAT16 if itemsize == _FLOAT16 else _FLOAT32
+    return _estimate(sizes._replace(fixed=_CUDA_FIXED), itemsize, quantize, batch, context, computed)
 
 
 def _estimate(
-    sizes: Sizes, itemsize: float, quantize: str | None, batch: int, context: int | None
-) -> MemoryEstimate:  # fmt: skip
+    sizes: Sizes, itemsize: float, quantize: str | None, batch: int, context: int | None, computed: int = _FLOAT32
+) -> MemoryEstimate:
+    """What sizes come to; everything but matrices is in numbers of so many bytes: see ``computed``."""
     matrices = int(sizes.matrices * itemsize)
     if quantize == "int8":
         matrices = min(matrices, sizes.matrices + _SCALE * sizes.scales)
@@ -271,9 +278,9 @@ def _estimate(
         matrices = min(matrices, (sizes.matrices - sizes.tables) * 5 // 8 + sizes.tables * 17 // 16)
     tokens = sizes.context if context is None else min(context, sizes.context)
     return MemoryEstimate(
-        weights=matrices + _FLOAT32 * sizes.tensors,
-        cache=_FLOAT32 * batch * (sizes.cache_per_row + tokens * sizes.cache_per_token),
-        activations=min(_FLOAT32 * batch * sizes.results, _FLOAT32 * batch * sizes.live + _KEPT),
+        weights=matrices + computed * sizes.tensors,
+        cache=computed * batch * (sizes.cache_per_row + tokens * sizes.cache_per_token),
+        activations=min(computed * batch * sizes.results, computed * batch * sizes.live + _KEPT),
         fixed=sizes.fixed,
     )
 
