@@ -85,7 +85,7 @@ def photos(count):
 
 
 def sounds(count=256):
-    clap = Clap(ClapConfig.from_dict({}), builder(), FeatureConfig())
+    clap = Clap(ClapConfig.from_dict({}), builder(), FeatureConfig(truncation="rand_trunc"))
     recordings = [np.random.default_rng(i % 8).standard_normal(480_000, np.float32) * 0.1 for i in range(count)]
     mel = numbers(CLIPS, 1, 1001, 64)
     model = CLIPS * 1e3 / milliseconds(lambda: clap.audio_projection(encode(clap.audio_encoder, mel)))

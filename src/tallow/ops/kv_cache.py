@@ -11,6 +11,7 @@ from tallow import dtypes
 from tallow.device import Device, as_device
 from tallow.dtypes import DType, as_dtype
 from tallow.errors import DTypeError, ShapeError
+from tallow.ops.conversion import copy
 from tallow.ops.dispatch import operation
 from tallow.tensor import Tensor
 
@@ -160,7 +161,7 @@ class KVCache:
         changed = {target: source for target, source in enumerate(rows) if target != source}
         held = self.lengths.storage.tolist()
         aside = {
-            source: [part.copy() for part in self._row(source, held[source])]
+            source: [copy(Tensor(part, self.device)).storage for part in self._row(source, held[source])]
             for source in set(changed.values())
             if source in changed
         }
