@@ -1,6 +1,5 @@
 #include "core/platform.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -246,25 +245,6 @@ void drop_pages(const void* begin, std::size_t bytes) {
     const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     const auto address = reinterpret_cast<std::uintptr_t>(begin), first = address / page * page;
     madvise(reinterpret_cast<void*>(first), bytes + (address - first), MADV_DONTNEED);
-#endif
-}
-
-void copy_past_caches(void* to, const void* from, std::size_t bytes) {
-#if TALLOW_X86
-    auto* out = static_cast<char*>(to);
-    auto* in = static_cast<const char*>(from);
-    const std::size_t head = std::min(bytes, -reinterpret_cast<std::uintptr_t>(out) % 64);
-    std::memcpy(out, in, head);
-    std::size_t at = head;
-    for (; at + 64 <= bytes; at += 64) {  // a cache line at a time
-        __m128i part[4];
-        for (int i = 0; i < 4; ++i) part[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + at) + i);
-        for (int i = 0; i < 4; ++i) _mm_stream_si128(reinterpret_cast<__m128i*>(out + at) + i, part[i]);
-    }
-    std::memcpy(out + at, in + at, bytes - at);
-    _mm_sfence();
-#else
-    std::memcpy(to, from, bytes);
 #endif
 }
 

@@ -20,7 +20,6 @@ void* map_memory(std::size_t bytes, bool large_pages);
 void* reserve_memory(std::size_t bytes);  // zeroed pages that take memory one by one, when first written; nullptr when refused
 void unmap_memory(void* memory, std::size_t bytes);
 void drop_pages(const void* begin, std::size_t bytes);  // of a mapped file, which need not be held in memory any longer
-void copy_past_caches(void* to, const void* from, std::size_t bytes);  // memcpy for what this processor reads no more
 // What to do in a process that forks: before, and then in the parent and in the child.
 void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
 void relax();  // tells the processor that this is a waiting loop

@@ -25,6 +25,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MAX_PIXELS = 178_956_970  # half a gigabyte of RGB; also where Pillow's own guard refuses
 
+_ORIENTATION = 0x0112  # EXIF's tag for which way up a picture is
+_WHOLE = 1 << 26  # bytes of a file that are read at once: threads that read little by little wait for each other
+
 # The formats that are tried. Not all that Pillow knows: among its readers is one that starts another program (EPS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
@@ -112,7 +115,7 @@ def open_rgb(source: ImageSource, at_least: int | None = None) -> Image:
     try:
         if isinstance(file, Image.Image):
             return to_rgb(file)
-        image: Image.Image = Image.open(file, formats=_FORMATS)
+        image: Image.Image = Image.open(_whole(file), formats=_FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
         if at_least is not None:
@@ -140,7 +143,8 @@ def to_rgb(image: Image) -> Image:
     """
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # what turns nothing would copy it
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise MediaError("a picture with floating-point pixels; convert it to 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits a pixel, grey; Pillow's own conversion would clip at 255
@@ -150,7 +154,7 @@ def to_rgb(image: Image) -> Image:
         over = Image.new("RGBA", image.size, "white")
         over.alpha_composite(image.convert("RGBA"))
         image = over
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _named(source: ImageSource) -> tuple[str, str | BinaryIO | Image]:
@@ -164,6 +168,14 @@ def _named(source: ImageSource) -> tuple[str, str | BinaryIO | Image]:
     if _is_image(source):
         return "picture", source
     return str(getattr(source, "name", "picture")), source
+
+
+def _whole(file: str | BinaryIO) -> str | BinaryIO:
+    """A file's bytes, if it is named and not too large; else as it is."""
+    if not isinstance(file, str) or not 0 < os.stat(file).st_size <= _WHOLE:
+        return file
+    with open(file, "rb", buffering=0) as opened:
+        return io.BytesIO(opened.read(_WHOLE))
 
 
 def _from_array(pixels: Array) -> Image:

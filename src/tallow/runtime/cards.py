@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tallow import _cpu
 from tallow.device import Device, as_device
 from tallow.errors import DeviceError
 from tallow.tensor import Tensor
@@ -62,8 +62,10 @@ def synchronize(device: Device | str = "cuda") -> None:
     import cupy
 
     from tallow.backends.cuda.memory import explaining
+    from tallow.backends.cuda.upload import uploads
 
     with explaining("synchronize"), cupy.cuda.Device(place.index):
+        uploads().settle()
         cupy.cuda.runtime.deviceSynchronize()
 
 
@@ -121,6 +123,7 @@ class Feed:
         """
         import cupy
 
+        import tallow.backends.cpu  # noqa: F401  # tells the native module about NumPy
         from tallow.backends.cuda.memory import explaining
 
         last, place = reversed(self._places)
@@ -130,7 +133,9 @@ class Feed:
             now = cupy.cuda.get_current_stream()
             last.read = now.record()
             place.hold(nbytes)
-            np.stack(arrays, out=np.frombuffer(place.pinned, arrays[0].dtype, math.prod(shape)).reshape(shape))
+            bytes_ = np.frombuffer(place.pinned, np.uint8, nbytes).reshape(len(arrays), -1)
+            for to, array in zip(bytes_, arrays, strict=True):
+                _cpu.copy_bytes(to, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
             self._stream.wait_event(place.read)
             place.card.data.copy_from_host_async(place.pinned.ptr, nbytes, self._stream)
             place.sent = self._stream.record()

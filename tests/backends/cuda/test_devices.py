@@ -145,7 +145,6 @@ def test_ctrl_c_while_recording():
     session = qwen("cuda").session()
     options = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
     expected = session.generate([3, 1, 4, 1, 5], **options).ids
-    stream = session.generate([3, 1, 4, 9], stream=True, **options)
-    next(iter(stream))
-    stream.close()
+    with session.generate([3, 1, 4, 9], stream=True, **options) as stream:
+        next(stream, None)
     assert session.generate([3, 1, 4, 1, 5], **options).ids == expected

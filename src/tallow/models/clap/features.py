@@ -124,6 +124,13 @@ class ClapFeatures:
         levels = mel_spectrogram(wide, self._filters, size, hop, log="db", floor=_SILENCE)
         return np.ascontiguousarray(levels.numpy().T, np.float32)
 
+    def spectrograms(self, clips: Tensor) -> Tensor:
+        """The same for clips (b, samples) as long as the model's, where they lie: (b, 1, frames, bands) float32."""
+        size, hop = self.config.fft_window_size, self.config.hop_length
+        filters = Tensor(self._filters).to(clips.device)
+        levels = mel_spectrogram(clips.astype("float64"), filters, size, hop, log="db", floor=_SILENCE)
+        return levels.mT.astype("float32").unsqueeze(1)
+
     def windows(self, blocks: Iterable[Array]) -> Iterator[Window]:
         """A recording of any length as clips, one after the other; the last ends with the recording.
 
