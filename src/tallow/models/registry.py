@@ -13,7 +13,6 @@ from tallow.device import Device, as_device
 from tallow.dtypes import DType
 from tallow.errors import OutOfMemoryError, WeightsError
 from tallow.runtime import memory
-from tallow.runtime.cards import synchronize
 from tallow.runtime.resident import keep
 from tallow.trace import span
 from tallow.weights.checkpoint import Checkpoint, open_checkpoint
@@ -107,8 +106,6 @@ def _load(path: str, device: Device, dtype: DType | None, quantize: str | None) 
             raise
         raise WeightsError(f"{checkpoint.folder}: {error}") from None  # what a config says is told without its place
     _check_unused(checkpoint, vb)
-    if device.kind == "cuda":
-        synchronize(device)  # the files are not read any more
     return model
 
 

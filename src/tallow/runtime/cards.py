@@ -62,10 +62,8 @@ def synchronize(device: Device | str = "cuda") -> None:
     import cupy
 
     from tallow.backends.cuda.memory import explaining
-    from tallow.backends.cuda.upload import uploads
 
     with explaining("synchronize"), cupy.cuda.Device(place.index):
-        uploads().settle()
         cupy.cuda.runtime.deviceSynchronize()
 
 

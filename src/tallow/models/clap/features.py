@@ -127,7 +127,7 @@ class ClapFeatures:
     def spectrograms(self, clips: Tensor) -> Tensor:
         """The same for clips (b, samples) as long as the model's, where they lie: (b, 1, frames, bands) float32."""
         size, hop = self.config.fft_window_size, self.config.hop_length
-        filters = Tensor(self._filters).to(clips.device)
+        filters = self._filters.to(clips.device)
         levels = mel_spectrogram(clips.astype("float64"), filters, size, hop, log="db", floor=_SILENCE)
         return levels.mT.astype("float32").unsqueeze(1)
 
