@@ -8,7 +8,17 @@ from typing import Any
 import cupy
 
 from tallow.backends.cuda import (
-    attention, audio, conv, elementwise, host, image, linear, norm, positions, rotary, sample,
+    attention,
+    audio,
+    conv,
+    elementwise,
+    host,
+    image,
+    linear,
+    norm,
+    positions,
+    rotary,
+    sample,
 )  # fmt: skip
 from tallow.tensor import Tensor
 
