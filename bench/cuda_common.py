@@ -64,7 +64,9 @@ class RepeatedBlocks(Repeated):
 
 def builder(dtype="bfloat16", quantize=None):
     """Random weights on the card."""
-    return tl.VarBuilder(RepeatedBlocks() if quantize else Repeated(), dtype=dtype, device="cuda", quantize=quantize)
+    return tl.VarBuilder(
+        RepeatedBlocks() if quantize == "int4" else Repeated(), dtype=dtype, device="cuda", quantize=quantize
+    )
 
 
 def milliseconds(call, runs=10, warm=3):

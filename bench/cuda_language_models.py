@@ -1,11 +1,11 @@
 """How fast does Qwen3 read and write on an NVIDIA GPU, beside Transformers, and how near is that to the card's limit?
 
-    python bench/cuda_language_models.py [0.6B] [8B] [8B:int4] [--peer-python PYTHON]
+    python bench/cuda_language_models.py [0.6B] [8B] [8B:fp8] [8B:int4] [--peer-python PYTHON]
 
-Random bfloat16 weights of the published sizes (for ``8B:int4`` Tallow alone). Writing: a prompt of 128 tokens and 256
-more, greedy, through ``generate``; every token depends on the one before. Its limit is the bytes of the weights over
-what the card copies. Beside Transformers, which compiles the step, it is 64 tokens. Reading: 2,048 tokens and the
-logits of the last.
+Random bfloat16 weights of the published sizes (for ``8B:fp8`` and ``8B:int4`` Tallow alone). Writing: a prompt of 128
+tokens and 256 more, greedy, through ``generate``; every token depends on the one before. Its limit is the bytes of the
+weights over what the card copies. Beside Transformers, which compiles the step, it is 64 tokens. Reading: 2,048 tokens
+and the logits of the last.
 """
 
 import time
@@ -62,7 +62,7 @@ def weights(model):
 
 
 def main():
-    args = arguments(__doc__, (*SIZES, "8B:int4"))
+    args = arguments(__doc__, (*SIZES, "8B:fp8", "8B:int4"))
     moved, rate = limits()
     print(f"the card copies {moved / 1e12:.2f} TB/s and multiplies {rate / 1e12:.0f} TFLOP/s", flush=True)
     for what in args.parts:

@@ -16,7 +16,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("info", help="show what a model is and the memory it takes", description=_DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="a folder, an installed package, or a name on the hub")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="how weights are to be stored")
-    parser.add_argument("--quantize", choices=("int8", "int4"), help="store weights in fewer bits")
+    parser.add_argument("--quantize", choices=("int8", "fp8", "int4"), help="store weights in fewer bits")
     parser.set_defaults(run=run)
 
 

@@ -26,7 +26,7 @@ def add_model_options(parser: argparse.ArgumentParser, default: str | None = DEF
     )  # fmt: skip
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="how weights are stored")
-    group.add_argument("--quantize", choices=("int8", "int4"), help="store weights in fewer bits")
+    group.add_argument("--quantize", choices=("int8", "fp8", "int4"), help="store weights in fewer bits")
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, max_tokens: int) -> None:

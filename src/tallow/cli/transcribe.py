@@ -63,7 +63,7 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     model.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     model.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="how weights are stored")
-    model.add_argument("--quantize", choices=("int8", "int4"), help="store weights in fewer bits")
+    model.add_argument("--quantize", choices=("int8", "fp8", "int4"), help="store weights in fewer bits")
     output = parser.add_argument_group("the output")
     output.add_argument("--format", choices=FORMATS, default="txt", help="of the transcript (txt)")
     output.add_argument("--output-dir", metavar="FOLDER", help="write one file for each recording there")

@@ -56,7 +56,8 @@ def load(
             then on the hub.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         dtype: how to store the weights: ``"float32"``, ``"float16"`` or ``"bfloat16"``. None: as the files have them.
-        quantize: ``"int8"``, ``"int4"``, or None.
+        quantize: ``"int8"``, ``"int4"``, or None; on GPUs of compute capability 8.9 and up also ``"fp8"`` (E4M3).
+            Checkpoints that are in fp8 stay so there, and become float16 elsewhere.
         cache_dir: the Hugging Face cache to use instead of the user's.
         revision: branch, tag or commit on the hub.
         token: for private and gated models; None means ``HF_TOKEN`` or the one that ``hf auth login`` stored.

@@ -22,7 +22,6 @@ from tallow.weights.blocks.encode import ENCODERS, quantize
 from tallow.weights.checkpoint import Checkpoint, open_checkpoint
 from tallow.weights.gguf_write import PLAIN, NewTensor, save_gguf
 from tallow.weights.hub import resolve
-from tallow.weights.quantize import Int8Matrix
 from tallow.weights.safetensors import write_safetensors
 from tallow.weights.source import Array, Stored
 
@@ -43,8 +42,8 @@ def convert(model: str | os.PathLike[str], target: str | os.PathLike[str], stora
         model: a folder, a file, or a name, as ``tl.load`` takes them.
         target: a file ``*.gguf``, which llama.cpp reads; or a folder, for safetensors with all that Transformers needs.
         storage: how matrices are stored: ``"float32"``, ``"float16"``, ``"bfloat16"``; for GGUF also ``"q8_0"`` (or
-            ``"int8"``), ``"q5_1"``, ``"q5_0"``, ``"q4_1"`` (or ``"int4"``), ``"q4_0"``. None: as they are, for
-            safetensors blocks in float16.
+            ``"int8"``), ``"q5_1"``, ``"q5_0"``, ``"q4_1"`` (or ``"int4"``), ``"q4_0"``. None: as they are, but fp8 and,
+            for safetensors, blocks in float16.
 
     Raises:
         ArgumentError: for a storage that the format has not.
@@ -126,8 +125,8 @@ def _gguf_tensor(
 
 
 def _plain_name(array: Stored) -> str:
-    """The name of a plain matrix's storage, float32 for types that the formats share no name for."""
-    name = array.dtype.name if isinstance(array, np.ndarray) else "float32"
+    """The name of a matrix's plain storage, float32 for types that the formats share no name for."""
+    name = array.dtype.name if isinstance(array, np.ndarray) else "float16"
     return name if name in PLAIN else "float32"
 
 
@@ -151,13 +150,12 @@ def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, st
         if info is None or (name == "lm_head.weight" and sizes["tie_word_embeddings"]):
             continue
         value = source.read(name)
-        kept = _plain_name(value) if isinstance(value, np.ndarray) else "float16"
-        dtypes[name] = as_dtype(storage or kept).numpy
+        dtypes[name] = as_dtype(storage or _plain_name(value)).numpy
         infos[name] = (dtypes[name], info.shape)
 
     def make(name: str) -> Array:
         value = source.read(name)
-        plain = value.dequantize() if isinstance(value, (BlockMatrix, Int8Matrix)) else value
+        plain = value if isinstance(value, np.ndarray) else value.dequantize()
         source.release(name)
         return plain.astype(dtypes[name])
 
@@ -170,6 +168,7 @@ def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, st
 def _transformers_config(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The checkpoint's ``config.json``, made if it came without one."""
     config = {key: value for key, value in checkpoint.config.items() if value is not None}
+    config.pop("quantization_config", None)
     config["architectures"] = [f"{_CLASSES[checkpoint.architecture]}ForCausalLM"]
     factors = _frequency_factors(sizes)
     if (sizes["rope_scaling"] or {}).get("rope_type") == "factors" and factors is not None:

@@ -16,11 +16,13 @@ from tallow.device import CPU, Device
 from tallow.dtypes import DType, as_dtype
 from tallow.errors import WeightsError
 from tallow.weights.checkpoint import Checkpoint
+from tallow.weights.fp8 import E4M3
 from tallow.weights.source import TensorInfo
-from tallow.weights.weight import BLOCK_STORAGES
+from tallow.weights.weight import BLOCK_STORAGES, multiplies_fp8
 
 _FLOAT16, _FLOAT32 = 2, 4
 _SCALE = 4  # bytes of a scale in int8
+_FP8 = 33 / 32  # bytes of a number in fp8, with its share of the scale of a row, which has 128 numbers at least
 _KEPT = 64 << 20  # bytes of past results that the CPU backend keeps for the next of their size (csrc/core/buffers.cpp)
 _CUDA_FIXED = 100_000_000  # on a card: kernels, the workspace of cuBLASLt, pieces of weights on their way
 
@@ -227,7 +229,7 @@ def estimate_memory(
         config: the model's config: one of Tallow's dataclasses, such as ``WhisperConfig``, or what a ``config.json``
             says, as a dictionary.
         dtype: how its matrices are stored.
-        quantize: ``"int8"``, ``"int4"``, or None.
+        quantize: ``"int8"``, ``"fp8"``, ``"int4"``, or None.
         batch: sequences at once.
         context: tokens of each; None means as many as the model can take.
 
@@ -257,13 +259,14 @@ def estimate_checkpoint(
         quantize: as in ``estimate_memory``.
         batch: as in ``estimate_memory``.
         context: as in ``estimate_memory``.
-        device: where the model computes: a GPU in the type that weights are stored in, the CPU in float32.
+        device: where the model computes: a GPU in the type that weights are stored in, the CPU in float32. It says too
+            whether matrices in fp8 stay so.
     """
     sizes = _sizes(checkpoint.config | {"model_type": checkpoint.architecture})
-    itemsize = _stored_itemsize(checkpoint) if dtype is None else as_dtype(dtype).itemsize
+    itemsize = _stored_itemsize(checkpoint, None if dtype is None else as_dtype(dtype), device)
     if device.kind == "cpu":
         return _estimate(sizes, itemsize, quantize, batch, context)
-    computed = _FLOAT16 if itemsize == _FLOAT16 else _FLOAT32
+    computed = _FLOAT16 if itemsize == _FLOAT16 or _has_fp8(checkpoint) else _FLOAT32
     return _estimate(sizes._replace(fixed=_CUDA_FIXED), itemsize, quantize, batch, context, computed)
 
 
@@ -274,6 +277,8 @@ def _estimate(
     matrices = int(sizes.matrices * itemsize)
     if quantize == "int8":
         matrices = min(matrices, sizes.matrices + _SCALE * sizes.scales)
+    elif quantize == "fp8":
+        matrices = min(matrices, int(sizes.matrices * _FP8))
     elif quantize == "int4":
         matrices = min(matrices, (sizes.matrices - sizes.tables) * 5 // 8 + sizes.tables * 17 // 16)
     tokens = sizes.context if context is None else min(context, sizes.context)
@@ -302,17 +307,27 @@ def _sizes(config: Any) -> Sizes:
         raise WeightsError(f"config.json of a {family}: a size is no number: {error}") from None
 
 
-def _stored_itemsize(checkpoint: Checkpoint) -> float:
-    """Bytes for each element of the matrices in a file, on average."""
+def _stored_itemsize(checkpoint: Checkpoint, dtype: DType | None, device: Device) -> float:
+    """Bytes for each element of the matrices in a file once they are loaded, on average."""
     infos = [info for name in checkpoint.source.names() if (info := checkpoint.source.info(name)) is not None]
     matrices = [info for info in infos if len(info.shape) == 2]
     elements = sum(info.shape[0] * info.shape[1] for info in matrices)
-    return sum(_stored_bytes(info) for info in matrices) / elements if elements else _FLOAT32
+    return sum(_stored_bytes(info, dtype, device) for info in matrices) / elements if elements else _FLOAT32
 
 
-def _stored_bytes(info: TensorInfo) -> int:
-    """Bytes that a matrix takes once it is loaded. GGUF's blocks are widened to float16 where no kernel knows them."""
-    if info.blocks is None or info.blocks in BLOCK_STORAGES["cpu"]:
+def _has_fp8(checkpoint: Checkpoint) -> bool:
+    """Whether a file has matrices in fp8, beside which everything is in two bytes a number."""
+    source = checkpoint.source
+    return any(info is not None and info.dtype == E4M3 for info in map(source.info, source.names()))
+
+
+def _stored_bytes(info: TensorInfo, dtype: DType | None = None, device: Device = CPU) -> int:
+    """Bytes that a matrix takes once it is loaded. What no kernel of the device knows is widened to float16."""
+    if info.dtype == E4M3 and multiplies_fp8(device):
+        return int(info.nbytes * _FP8)
+    if dtype is not None:
+        return int(dtype.itemsize * info.shape[0] * info.shape[1])
+    if info.dtype != E4M3 and (info.blocks is None or info.blocks in BLOCK_STORAGES["cpu"]):
         return info.nbytes
     return _FLOAT16 * info.shape[0] * info.shape[1]
 

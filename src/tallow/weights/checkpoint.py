@@ -9,6 +9,7 @@ from typing import Any
 
 from tallow.errors import ModelNotFoundError, WeightsError
 from tallow.weights.adapters import decoder, whisper
+from tallow.weights.adapters.fp8 import quantised_source
 from tallow.weights.ctranslate2 import CTranslate2File
 from tallow.weights.safetensors import open_safetensors
 from tallow.weights.source import Source, read_json, short
@@ -90,7 +91,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     generation_path = os.path.join(folder, "generation_config.json")
     generation = read_json(generation_path) if os.path.isfile(generation_path) else {}
-    return Checkpoint(folder, str(architecture), config, generation, adapt(open_safetensors(weights)))
+    source = quantised_source(open_safetensors(weights), config.get("quantization_config"), config_path)
+    return Checkpoint(folder, str(architecture), config, generation, adapt(source))
 
 
 def _open_ctranslate2(folder: str, weights: str, settings: dict[str, Any]) -> Checkpoint:

@@ -15,15 +15,18 @@ from tallow.dtypes import DType
 from tallow.errors import DTypeError, ShapeError, WeightsError
 from tallow.tensor import Tensor
 from tallow.weights.block_matrix import BlockMatrix
+from tallow.weights.fp8 import Fp8Matrix
 from tallow.weights.quantize import Int8Matrix
 from tallow.weights.random import RandomSource
 from tallow.weights.source import Source, Stored
 from tallow.weights.weight import (
     BLOCK_STORAGES,
+    NO_FP8,
     STORAGES,
     Weight,
     make_stacked,
     make_weight,
+    multiplies_fp8,
     reads_later,
     stacked,
 )
@@ -31,7 +34,7 @@ from tallow.weights.weight import (
 Shape = int | Sequence[int]
 log = logging.getLogger("tallow.weights")
 
-_MOST_BITS = {"int8": 9, "int4": 5}  # a number, scales included, that what is asked to be quantised may have to stay
+_MOST_BITS = {"int8": 9, "fp8": 9, "int4": 5}  # of a number with its scale that may stay as it is
 _BLOCK = 32  # columns of a block of Q4_1 or Q8_0
 
 
@@ -44,11 +47,12 @@ class VarBuilder:
     Args:
         source: where the weights come from (``weights/source.py``).
         device: where they go.
-        dtype: how to store weights and tensors. None keeps matrices as the file has them (GGUF's blocks too, if the
-            device's kernels work on their type; else they are widened to float16), and gives tensors in float32.
+        dtype: how to store weights and tensors. None keeps matrices as the file has them (GGUF's blocks and fp8 too, if
+            the device's kernels work on their type; else they are widened to float16), and gives tensors in float32.
         quantize: how to store every matrix asked for with ``weight``, unless it is in so few bits already: ``"int8"``,
-            with one scale a row (but see ``in_groups``), or ``"int4"``: GGUF's Q4_1, and Q8_0 for tables of tokens.
-            Tensors asked for with ``get`` (biases, norms, convolutions, positions) are never quantised.
+            with one scale a row (but see ``in_groups``); ``"fp8"``, on GPUs of compute capability 8.9 and up: E4M3,
+            with one scale a row; or ``"int4"``: GGUF's Q4_1, and Q8_0 for tables of tokens. Tensors asked for with
+            ``get`` (biases, norms, convolutions, positions) are never quantised.
         rank: which of ``world`` equal slices a ``split`` weight gives.
         world: how many slices there are.
     """
@@ -64,7 +68,7 @@ class VarBuilder:
         world: int = 1,
     ) -> None:
         if quantize is not None and quantize not in _MOST_BITS:
-            raise DTypeError(f"quantize={quantize!r}: there are 'int8' and 'int4'")
+            raise DTypeError(f"quantize={quantize!r}: there are 'int8', 'fp8' and 'int4'")
         if dtype is not None and dtypes.as_dtype(dtype).name not in STORAGES[:3]:
             raise DTypeError(
                 f"dtype={str(dtype)!r}: weights are stored as {', '.join(STORAGES[:3])}; quantize= stores fewer bits"
@@ -73,6 +77,8 @@ class VarBuilder:
             raise ShapeError(f"rank {rank} of {world}: ranks count from 0 to world - 1")
         self.source = source
         self.device = as_device(device) if device is not None else CPU
+        if quantize == "fp8" and not multiplies_fp8(self.device):
+            raise DTypeError(f"quantize='fp8': {NO_FP8.format(self.device)}")
         self.dtype = None if dtype is None else dtypes.as_dtype(dtype)
         self.quantize = quantize
         self.group: int | None = None
@@ -271,7 +277,7 @@ class VarBuilder:
 
     def _pack(self, array: Stored, table: bool) -> Weight:
         storage = self._storage(array, table)
-        if isinstance(array, BlockMatrix) and storage != array.storage and array.storage not in self._said:
+        if isinstance(array, (BlockMatrix, Fp8Matrix)) and storage != array.storage and array.storage not in self._said:
             self._said.add(array.storage)
             log.info("%s: matrices in %s are widened to %s", self.source.where, array.storage, storage)
         group = self.group if self.group and array.shape[1] % self.group == 0 else None
@@ -279,23 +285,34 @@ class VarBuilder:
 
     def _storage(self, array: Stored, table: bool = False) -> str:
         """How a matrix is to be stored."""
-        blocks = array if isinstance(array, BlockMatrix) else None
-        if blocks is not None and blocks.storage not in BLOCK_STORAGES[self.device.kind]:
-            blocks = None
+        blocks = array if isinstance(array, (BlockMatrix, Fp8Matrix)) and self._has_kernels(array) else None
         if self.quantize:
             bits = _MOST_BITS["int8" if table else self.quantize] * array.shape[0] * array.shape[1]
             if blocks is not None and 8 * blocks.nbytes <= bits:
                 return blocks.storage
+            if self.quantize == "fp8":
+                return "fp8"
             if self.quantize == "int8" or array.shape[1] % _BLOCK:
                 return "int8"
             return "q8_0" if table else "q4_1"
-        if self.dtype is not None and (self.device.kind == "cpu" or isinstance(array, np.ndarray)):
+        on_cpu = self.device.kind == "cpu"
+        if blocks is not None and (self.dtype is None or not on_cpu):  # on a card dtype says what is computed in
+            return blocks.storage
+        if self.dtype is not None:
             return self.dtype.name
         if isinstance(array, Int8Matrix):
-            return "int8" if self.device.kind == "cpu" else "float16"
+            return "int8" if on_cpu else "float16"
+        if isinstance(array, Fp8Matrix):  # on a card the model computes in the type of its other tensors, bfloat16
+            return "float16" if on_cpu else "bfloat16"
         if isinstance(array, BlockMatrix):
-            return "float16" if blocks is None else blocks.storage
+            return "float16"
         return array.dtype.name if array.dtype.name in STORAGES[:3] else "float32"
+
+    def _has_kernels(self, array: BlockMatrix | Fp8Matrix) -> bool:
+        """Whether the device multiplies such a matrix as it is."""
+        if isinstance(array, Fp8Matrix):
+            return multiplies_fp8(self.device)
+        return array.storage in BLOCK_STORAGES[self.device.kind]
 
     def _read(self, shape: Shape, name: str, split: str | None) -> tuple[str, Stored]:
         """The full name and this rank's slice of a tensor, after its shape has been checked."""
@@ -334,7 +351,7 @@ class VarBuilder:
             return array[part]
         if isinstance(array, BlockMatrix):
             return array.columns(part)
-        return (array.dequantize() if isinstance(array, Int8Matrix) else array)[:, part]
+        return (array if isinstance(array, np.ndarray) else array.dequantize())[:, part]
 
     def _release_all(self, parts: list[tuple[str, Stored]]) -> None:
         for full, _ in parts:

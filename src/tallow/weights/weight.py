@@ -8,17 +8,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from tallow import dtypes
-from tallow.device import CPU, Device, as_device
+from tallow.device import CPU, Device, as_device, compute_capability
 from tallow.dtypes import DType, as_dtype
 from tallow.errors import DTypeError
 from tallow.tensor import Tensor
 from tallow.weights.block_matrix import BlockMatrix
+from tallow.weights.fp8 import Fp8Matrix, quantize_fp8, stacked_fp8
 from tallow.weights.quantize import DenseMatrix, Int8Matrix, quantize_int8
 from tallow.weights.source import Stored
 
 Array = np.ndarray[Any, Any]
 
-STORAGES = ("float32", "float16", "bfloat16", "int8")
+STORAGES = ("float32", "float16", "bfloat16", "int8", "fp8")
 BLOCKS_MADE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """The types of GGUF's blocks that plain numbers can be put into (``weights/blocks/encode.py``)."""
 
@@ -78,7 +79,7 @@ class Weight:
 
     @property
     def storage(self) -> str:
-        """How it is stored: ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"int8"``, or a block type, ``"q4_k"``, …"""
+        """How it is stored: ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"int8"``, ``"fp8"``, or a block type."""
         return self.packed.storage
 
     @property
@@ -132,21 +133,28 @@ def make_weight(
         array: (out, in), in any floating-point type and any strides, or quantised; or a convolution's kernel, (out, in,
             k) or (out, in, kh, kw), not quantised.
         storage: how to store it, one of ``STORAGES`` or of ``BLOCKS_MADE``, or the very type of the blocks that it
-            comes in.
+            comes in. On the CPU fp8 is kept in its plain form, for which there is no kernel.
         device: where to.
         group: for int8, the columns that share a scale; None for one scale a row.
         dtype: on a card, the type in which rows of a quantised matrix are looked up.
 
     Raises:
-        DTypeError: for a storage that isn't there.
+        DTypeError: for a storage that isn't there, or that the device has no kernels for.
     """
+    if storage == "fp8" and device.kind == "cuda":
+        if not multiplies_fp8(device):
+            raise DTypeError(NO_FP8.format(device))
+        from tallow.backends.cuda import fp8
+
+        return Weight(fp8.upload(array if isinstance(array, Fp8Matrix) else _plain(array), device, dtype.numpy), device)
     if storage not in STORAGES and not (isinstance(array, BlockMatrix) and storage == array.storage):
         array = _in_blocks(array, storage)
-    if device.kind == "cpu" and (storage in STORAGES or storage in BLOCK_STORAGES["cpu"]):
+    if device.kind == "cpu" and storage != "fp8" and (storage in STORAGES or storage in BLOCK_STORAGES["cpu"]):
         from tallow.backends.cpu.packing import pack
 
         if storage in STORAGES and not (isinstance(array, Int8Matrix) and storage == "int8"):
             array = _plain(array, "float32" if storage == "int8" else storage)
+        assert not isinstance(array, Fp8Matrix)  # but plain by now
         return Weight(pack(array, storage, group), device)
     if device.kind == "cuda" and storage not in STORAGES[:3]:
         from tallow.backends.cuda import blocks
@@ -171,6 +179,16 @@ def make_stacked(arrays: Sequence[Array], storage: str, device: Device) -> Weigh
     return Weight(upload(arrays, storage, device), device)
 
 
+def multiplies_fp8(device: Device) -> bool:
+    """Whether a device has instructions for numbers in E4M3, so that there are kernels for matrices of them."""
+    return device.kind == "cuda" and compute_capability(device.index) >= (8, 9)
+
+
+NO_FP8 = (
+    "fp8 is for NVIDIA GPUs of compute capability 8.9 (Ada, Hopper) and up, which {} is not; int8 is for every device"
+)
+
+
 def reads_later(array: Stored, storage: str, device: Device) -> bool:
     """Whether ``make_weight`` reads a matrix in the background, and then gives back the pages of its file itself."""
     return (
@@ -189,6 +207,9 @@ def pack_reference(array: Stored, storage: str, group: int | None = None) -> Mat
         return Int8Matrix(array.values.copy(), array.scales.copy())
     if storage == "int8":
         return _in_int8(array, group)
+    if storage == "fp8":
+        kept = array if isinstance(array, Fp8Matrix) else quantize_fp8(_plain(array))
+        return Fp8Matrix(kept.values.copy(), kept.scales.copy())
     return DenseMatrix(_plain(array, storage).astype(as_dtype(storage).numpy, order="C"))
 
 
@@ -205,9 +226,9 @@ def _in_blocks(array: Stored, storage: str) -> BlockMatrix:
     return quantize(_plain(array, "float32"), storage)
 
 
-def _plain(array: Stored, storage: str) -> Array:
+def _plain(array: Stored, storage: str = "float32") -> Array:
     """A matrix as numbers that can be stored as ``storage``."""
-    if isinstance(array, BlockMatrix):
+    if isinstance(array, (BlockMatrix, Fp8Matrix)):
         return array.widen(as_dtype(storage).numpy)
     return array.dequantize() if isinstance(array, Int8Matrix) else array
 
@@ -217,6 +238,9 @@ def stacked(arrays: Sequence[Stored]) -> Stored:
     blocks = [array for array in arrays if isinstance(array, BlockMatrix)]
     if len(blocks) == len(arrays) and len({array.storage for array in blocks}) == 1:
         return BlockMatrix([part for array in blocks for part in array.parts], blocks[0].kind)
+    fp8 = [array for array in arrays if isinstance(array, Fp8Matrix)]
+    if len(fp8) == len(arrays):
+        return stacked_fp8(fp8)
     int8 = [array for array in arrays if isinstance(array, Int8Matrix)]
     if len(int8) == len(arrays):
         return Int8Matrix(np.concatenate([a.values for a in int8]), np.concatenate([a.scales for a in int8]))

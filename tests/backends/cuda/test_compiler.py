@@ -14,7 +14,7 @@ except DeviceError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
-MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0}
+MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "SCALED": 0}
 SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512}
 BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "FORMAT": "Blocks<bf16,4,32,0,1,0>"}
 PROGRAM = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "FLIGHT": 16, "HEAD": 128, "GROUP": 2, "FORMATS": ""}
@@ -26,6 +26,10 @@ VARIANTS = [
     ("matvec.cu", MATVEC),
     ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1}),
     ("matvec.cu", MATVEC | {"X": "f32", "Y": "f16", "W": "f32", "ROWS": 8}),
+    ("matvec.cu", MATVEC | {"Y": "e4m3", "SCALED": 1, "ROWS": 2}),
+    ("matvec.cu", MATVEC | {"Y": "e4m3", "SCALED": 2, "GATED": 1}),
+    ("fp8.cu", {"X": "bf16", "VECTOR": 16}),
+    ("fp8.cu", {"X": "f32", "VECTOR": 1}),
     ("kv_append.cu", {"T": "f32", "C": "f16"}),
     ("rotary.cu", {"T": "bf16", "C": "bf16", "D": 128, "G": "bf16"}),
     ("rotary.cu", {"T": "f32", "C": "f16", "D": 64, "G": "f32"}),

@@ -14,6 +14,9 @@ struct bf16 {
 struct f16 {
     u16 bits;
 };
+struct e4m3 {  // of a sign, 4 bits of exponent, 3 of mantissa; for compute capability 8.9 and up
+    unsigned char bits;
+};
 typedef float f32;
 
 #define DEVICE __device__ __forceinline__
@@ -26,6 +29,21 @@ DEVICE float to_float(bf16 x) { return __uint_as_float(static_cast<u32>(x.bits) 
 DEVICE float to_float(f16 x) {
     float y;
     asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+}
+
+// Two numbers, the first in the low byte.
+DEVICE void to_floats(float& first, float& second, u16 codes) {
+    u32 halves = 0;
+#if __CUDA_ARCH__ >= 890
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(codes));
+#endif
+    first = to_float(f16{static_cast<u16>(halves)});
+    second = to_float(f16{static_cast<u16>(halves >> 16)});
+}
+DEVICE float to_float(e4m3 x) {
+    float y, none;
+    to_floats(y, none, x.bits);
     return y;
 }
 
@@ -85,6 +103,14 @@ DEVICE void unpack(float (&to)[8], const Pack<f16>& from) {
     for (int i = 0; i < 4; ++i) {
         to[2 * i] = to_float(f16{static_cast<u16>(words[i])});
         to[2 * i + 1] = to_float(f16{static_cast<u16>(words[i] >> 16)});
+    }
+}
+DEVICE void unpack(float (&to)[16], const Pack<e4m3>& from) {
+    const u32 words[4] = {from.bits.x, from.bits.y, from.bits.z, from.bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        to_floats(to[4 * i], to[4 * i + 1], static_cast<u16>(words[i]));
+        to_floats(to[4 * i + 2], to[4 * i + 3], static_cast<u16>(words[i] >> 16));
     }
 }
 DEVICE Pack<f32> pack(const float (&from)[4], f32) {

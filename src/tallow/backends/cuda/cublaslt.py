@@ -12,7 +12,7 @@ import ctypes
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 
@@ -26,9 +26,11 @@ ACTIVATIONS = {"gelu_tanh": 32, "relu": 2}
 """CUBLASLT_EPILOGUE_GELU and _RELU. cuBLASLt's GELU is the approximation by tanh."""
 
 _TYPES = {dtypes.float32.numpy: 0, dtypes.float16.numpy: 2, dtypes.bfloat16.numpy: 14}  # cudaDataType_t
+_E4M3 = 28
 _COMPUTE_32F = 68
 _LACK = 3  # CUBLAS_STATUS_ALLOC_FAILED
 _TRANSPOSE_A, _EPILOGUE, _BIAS_POINTER = 3, 7, 8  # cublasLtMatmulDescAttributes_t
+_SCALE_POINTERS, _SCALE_MODES = (17, 18), (31, 32)  # of A and B
 _EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
 _MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
 _ALIGNMENTS = (5, 6, 7, 8)  # of A, B, C and D
@@ -49,22 +51,49 @@ class _Found(ctypes.Structure):
     ]
 
 
+class Scaling(NamedTuple):
+    """Which numbers in E4M3 share a scale: cublasLtMatmulMatrixScale_t of A and of B."""
+
+    weight: int
+    x: int
+
+
+ROWS = Scaling(3, 3)
+"""CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F: all of a row, of the weight and of x. Since 12.9, as the next."""
+BLOCKS = Scaling(5, 4)
+"""…_BLK128x128_32F and …_VEC128_32F: 128 × 128 of the weight, 128 neighbours in a row of x. Scales of the weight
+are (bands, groups), groups a multiple of 4; of x (groups, rows)."""
+
+
 class _Plan:
     """A product of one shape: its descriptors and the algorithm chosen."""
 
     def __init__(
-        self, handle: Any, dtype: Any, sizes: tuple[int, ...], epilogue: int, aligned: tuple[int, ...]
+        self,
+        handle: Any,
+        dtype: Any,
+        sizes: tuple[int, ...],
+        epilogue: int,
+        aligned: tuple[int, ...],
+        scaling: Scaling | None,
     ) -> None:
         outputs, rows, inputs, distance, added_distance = sizes
         kind = _TYPES[dtype]
+        factor = kind if scaling is None else _E4M3
         self.product = _made("cublasLtMatmulDescCreate", _COMPUTE_32F, 0)
         self._set(self.product, _TRANSPOSE_A, ctypes.c_int32(1))
         self._set(self.product, _EPILOGUE, ctypes.c_int32(epilogue))
         if epilogue & _EPILOGUE_BIAS:  # the heuristics look whether there is one
             self.set_bias(256)
+        if scaling is not None:
+            for attribute, mode in zip(_SCALE_MODES, scaling, strict=True):
+                self._set(self.product, attribute, ctypes.c_int32(mode))
+            self.set_scales(256, 256)
         # cuBLAS lays matrices out by columns: out (rows, outputs) by rows is (outputs, rows) by columns.
-        self.weight = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (inputs, outputs)), _long(inputs))
-        self.x = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (inputs, rows)), _long(distance))
+        self.weight = _made(
+            "cublasLtMatrixLayoutCreate", factor, *map(ctypes.c_uint64, (inputs, outputs)), _long(inputs)
+        )
+        self.x = _made("cublasLtMatrixLayoutCreate", factor, *map(ctypes.c_uint64, (inputs, rows)), _long(distance))
         self.added = _made(
             "cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(added_distance or outputs)
         )
@@ -107,6 +136,11 @@ class _Plan:
         """Where the bias of the next product lies."""
         self._set(self.product, _BIAS_POINTER, ctypes.c_void_p(address))
 
+    def set_scales(self, weight: int, x: int) -> None:
+        """Where the scales of the next product lie."""
+        for attribute, address in zip(_SCALE_POINTERS, (weight, x), strict=True):
+            self._set(self.product, attribute, ctypes.c_void_p(address))
+
     @staticmethod
     def _set(product: Any, attribute: int, value: Any) -> None:
         _set_attribute("cublasLtMatmulDescSetAttribute", product, attribute, value)
@@ -118,9 +152,19 @@ _lock = threading.Lock()  # a plan's descriptor holds the bias of the call at ha
 
 
 def multiply(
-    out: Any, x: Any, distance: int, weight: Any, bias: Any, activation: str | None, added: Any, added_distance: int
+    out: Any,
+    x: Any,
+    distance: int,
+    weight: Any,
+    bias: Any,
+    activation: str | None,
+    added: Any,
+    added_distance: int,
+    scaled: tuple[Scaling, Any, Any] | None = None,
 ) -> None:
     """``out = activation(x @ weight.T + bias) + added``, in one type, summed in float32 (without TF32).
+
+    x and weight may be in E4M3, and out in float16 or bfloat16.
 
     Args:
         out: (rows, outputs), without gaps.
@@ -131,6 +175,7 @@ def multiply(
         activation: one of ``ACTIVATIONS``, or None.
         added: rows of outputs, or None; not with an activation.
         added_distance: elements from one of its rows to the next.
+        scaled: for E4M3 which numbers share a scale, and the scales of the weight and of x.
     """
     graph.flush()
     (rows, outputs), inputs = out.shape, weight.shape[1]
@@ -140,16 +185,19 @@ def multiply(
     aligned = tuple(_alignment(each.data.ptr) for each in (weight, x, beside, out))
     index = cupy.cuda.runtime.getDevice()
     sizes = (outputs, rows, inputs, distance, added_distance)
-    key = (index, out.dtype, sizes, epilogue, aligned)
+    scaling = None if scaled is None else scaled[0]
+    key = (index, out.dtype, sizes, epilogue, aligned, scaling)
     one, zero = ctypes.c_float(1), ctypes.c_float(0)
     with _lock:
         plan = _plans.get(key)
         if plan is None:
-            plan = _plans[key] = _Plan(_handle(index), out.dtype, sizes, epilogue, aligned)
+            plan = _plans[key] = _Plan(_handle(index), out.dtype, sizes, epilogue, aligned, scaling)
         if index not in _workspaces:
             _workspaces[index] = outside_pools(WORKSPACE)
         if bias is not None:
             plan.set_bias(bias.data.ptr)
+        if scaled is not None:
+            plan.set_scales(*(scales.data.ptr for scales in scaled[1:]))
 
         def run(algorithm: Any) -> None:
             _call(
@@ -163,6 +211,14 @@ def multiply(
             plan.try_all(run)
         plan.uses_before_trial -= plan.uses_before_trial >= 0 and not graph.recording()
         run(plan.algorithm)
+
+
+@functools.cache
+def multiplies_fp8() -> bool:
+    """Whether this cuBLASLt knows ``ROWS`` and ``BLOCKS``."""
+    version = _library().cublasLtGetVersion
+    version.restype = ctypes.c_size_t
+    return int(version()) >= 120900
 
 
 def _alignment(address: int) -> int:

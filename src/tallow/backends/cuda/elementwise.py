@@ -7,6 +7,7 @@ from typing import Any
 import cupy
 
 from tallow.backends.cuda.blocks import CudaBlocks
+from tallow.backends.cuda.fp8 import CudaFp8
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of, vector
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.errors import ArgumentError
@@ -96,7 +97,7 @@ def embedding(ids: Tensor, weight: Weight | Tensor) -> Any:
 
     The result has the type that the table is stored in.
     """
-    if type(weight) is Weight and isinstance(weight.packed, CudaBlocks) and ids.storage.dtype.kind in "iu":
+    if type(weight) is Weight and isinstance(weight.packed, (CudaBlocks, CudaFp8)) and ids.storage.dtype.kind in "iu":
         return Tensor(weight.packed.widened(weight.packed.dtype, ids.storage), ids.device)
     if type(weight) is Weight:
         table = weight.packed.array if isinstance(weight.packed, CudaMatrix) else None

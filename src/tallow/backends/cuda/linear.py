@@ -7,10 +7,11 @@ from typing import Any
 import cupy
 
 from tallow import dtypes
-from tallow.backends.cuda import cublaslt, program
+from tallow.backends.cuda import cublaslt, fp8, program
 from tallow.backends.cuda.blocks import FEW as FEW_OF_BLOCKS
 from tallow.backends.cuda.blocks import CudaBlocks, multiply
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
+from tallow.backends.cuda.fp8 import CudaFp8
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.errors import ArgumentError
@@ -39,6 +40,8 @@ def linear(
     """See ``ops.linear``."""
     if type(weight) is Weight and isinstance(weight.packed, CudaBlocks):
         return _quantised(x, weight.packed, bias, activation, scale, residual)
+    if type(weight) is Weight and isinstance(weight.packed, CudaFp8):
+        return _eight_bits(x, weight.packed, bias, activation, scale, residual)
     matrix = _matrix(weight)
     dtype = x.storage.dtype
     if matrix is None or dtype not in NAMES or (residual is not None and residual.storage.dtype != dtype):
@@ -92,6 +95,36 @@ def _quantised(
     return Tensor(out.reshape((*x.shape[:-1], blocks.shape[0])), x.device)
 
 
+def _eight_bits(
+    x: Tensor, matrix: CudaFp8, bias: Tensor | None, activation: str | None, scale: Tensor | None, residual: Any
+) -> Any:
+    """As ``linear``: a few rows by a kernel that widens in registers, more by a product with x in E4M3 as well."""
+    dtype = x.storage.dtype
+    empty = not x.size or not matrix.shape[0]
+    if dtype not in NAMES or empty or (residual is not None and residual.storage.dtype != dtype):
+        return NotImplemented
+    check_linear(x.shape, matrix.shape, bias, scale, residual)
+    if activation not in ACTIVATIONS:
+        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    rows, count, distance = matrix_of(x.storage)
+    few = count <= FEW and _even(matrix.codes, matrix.shape[1]) and _even(rows, distance)
+    scaling = fp8.scaling(matrix, dtype) if _even(rows, distance) else None
+    if not few and scaling is None:
+        wide = Tensor(matrix.widened(dtype), x.device)
+        return linear(x, wide, bias, activation=activation, scale=scale, residual=residual)
+    offset, factor = _vectors(bias, scale)
+    added = None if residual is None else residual.storage
+    if few:
+        out = cupy.empty((count, matrix.shape[0]), dtype)
+        _few(out, rows, distance, matrix, offset, activation, factor, added)
+    else:
+        codes, scales = fp8.quantise(rows, count, matrix.shape[1], distance, grouped=scaling is cublaslt.BLOCKS)
+        padded = cupy.empty((len(codes), matrix.shape[0]), dtype)
+        out, scaled = padded[:count], (scaling, matrix.scales, scales)
+        _many(out, codes, matrix.shape[1], matrix.codes, offset, activation, factor, added, padded, scaled)
+    return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
+
+
 def _matrix(weight: Weight | Tensor) -> Any:
     """The array (out, in) without gaps; None for what no kernel here takes."""
     if type(weight) is Weight:
@@ -135,32 +168,35 @@ def _few(
     gated: bool = False,
 ) -> None:
     (rows, outputs), inputs = out.shape, matrix.shape[1]
+    if isinstance(matrix, CudaFp8):
+        numbers, kind, factors, places = matrix.codes, "e4m3", matrix.scales, matrix.places
+        scaled = 1 if places == (0, 1) else 2
+    else:
+        numbers, kind, factors, places, scaled = matrix, NAMES[matrix.dtype], 0, (0, 0), 0
     at_once = 1 << (rows - 1).bit_length()
     warps = 1
-    while warps < 8 and outputs * warps < _WARPS and inputs * matrix.itemsize >= 1024 * warps:
+    while warps < 8 and outputs * warps < _WARPS and inputs * numbers.itemsize >= 1024 * warps:
         warps *= 2
-    turns = -(-outputs * warps // _WARPS)  # rows of each warp
+    # Of numbers that take longer to widen, chunks are half as long, and twice as many warps ask for them.
+    turns = -(-outputs * warps // (2 * _WARPS if scaled else _WARPS))  # rows of each warp
     vector = bias if bias is not None else scale
     run = function(
-        "matvec", "matvec", X=NAMES[x.dtype], Y=NAMES[matrix.dtype],
-        W="f32" if vector is None else NAMES[vector.dtype], ROWS=at_once, WARPS=warps, GATED=int(gated),
+        "matvec", "matvec", X=NAMES[x.dtype], Y=kind, W="f32" if vector is None else NAMES[vector.dtype],
+        ROWS=at_once, WARPS=warps, GATED=int(gated), SCALED=scaled,
     )  # fmt: skip
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     parts = [0 if each is None else each for each in (bias, scale)]
     sizes = (rows, outputs, inputs, distance, added_distance, ACTIVATIONS[activation])
-    run((-(-outputs * warps // (8 * turns)),), (256,), (out, x, matrix, *parts, added, *sizes))
+    given = (out, x, numbers, *parts, added, *sizes, factors, places[1], places[0])
+    run((-(-outputs * warps // (8 * turns)),), (256,), given)
 
 
 @kernel("linear_swiglu", "cuda")
 def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
     """See ``ops.linear_swiglu``."""
-    if x.storage.dtype not in NAMES or not x.size:
-        return NotImplemented
-    if type(weight) is Weight and isinstance(weight.packed, CudaBlocks):
-        matrix: Any = weight.packed
-    else:
-        matrix = _matrix(weight)
-    if matrix is None or matrix.shape[0] % 2:
+    packed = weight.packed if type(weight) is Weight else None
+    matrix: Any = packed if isinstance(packed, CudaBlocks | CudaFp8) else _matrix(weight)
+    if matrix is None or x.storage.dtype not in NAMES or not x.size or matrix.shape[0] % 2:
         return NotImplemented
     check_linear(x.shape, matrix.shape, None, None, None)
     rows, count, distance = matrix_of(x.storage)
@@ -168,23 +204,37 @@ def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
     if distance != x.shape[-1] or not program.linear(out, rows, matrix, None, 0, None, None, gated=True):
         if isinstance(matrix, CudaBlocks) or count > FEW:
             return NotImplemented
-        if not (_even(matrix, matrix.shape[1]) and _even(rows, distance)):
+        numbers = matrix.codes if isinstance(matrix, CudaFp8) else matrix
+        if not (_even(numbers, matrix.shape[1]) and _even(rows, distance)):
             return NotImplemented
         _few(out, rows, distance, matrix, gated=True)
     return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
 
 
 def _many(
-    out: Any, x: Any, distance: int, matrix: Any, bias: Any, activation: str | None, scale: Any, residual: Any
+    out: Any,
+    x: Any,
+    distance: int,
+    matrix: Any,
+    bias: Any,
+    activation: str | None,
+    scale: Any,
+    residual: Any,
+    padded: Any = None,
+    scaled: Any = None,
 ) -> None:
+    """``padded``: what out is the beginning of, if the product has more rows; ``scaled``: see ``cublaslt.multiply``."""
+    product = out if padded is None else padded
     plain = activation is None and scale is None
     fused_bias = bias is not None and bias.dtype == out.dtype
     added, added_distance = None, 0
     if plain and residual is not None and (bias is None or fused_bias):
         added, _, added_distance = matrix_of(residual)
+        if len(product) != len(out) or (scaled is not None and not _even(added, added_distance)):
+            added, added_distance = None, 0
     name = "gelu_tanh" if activation == "gelu" and out.dtype == _BFLOAT16 else activation  # within its rounding
     fused = name if name in cublaslt.ACTIVATIONS and (bias is None or fused_bias) else None
-    cublaslt.multiply(out, x, distance, matrix, bias if fused_bias else None, fused, added, added_distance)
+    cublaslt.multiply(product, x, distance, matrix, bias if fused_bias else None, fused, added, added_distance, scaled)
     left_bias = None if fused_bias else bias
     left = None if fused is not None else activation
     left_residual = None if added is not None else residual

@@ -258,6 +258,8 @@ def linear(
     if residual is not None and not residual.flags.c_contiguous:
         return False
     tiled = isinstance(weight, CudaBlocks)
+    if not tiled and not isinstance(weight, cupy.ndarray):
+        return False
     if tiled and (inputs % WIDTH or (gated and outputs % HEIGHT)):
         return False
     if not tiled and (weight.dtype != x.dtype or weight.data.ptr % 16):

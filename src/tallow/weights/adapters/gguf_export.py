@@ -10,8 +10,7 @@ import numpy as np
 from tallow.errors import WeightsError
 from tallow.weights.adapters.gguf import LAYER, OUTER, row_order
 from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.quantize import Int8Matrix
-from tallow.weights.source import Array, Source, short
+from tallow.weights.source import Array, Source, Stored, short
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 
@@ -26,7 +25,7 @@ def gguf_names(config: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def gguf_rows(value: Array | Int8Matrix | BlockMatrix, name: str, config: Mapping[str, Any]) -> Array | BlockMatrix:
+def gguf_rows(value: Stored, name: str, config: Mapping[str, Any]) -> Array | BlockMatrix:
     """A tensor with its rows as the file has them: Llama's q and k in pairs.
 
     Args:
@@ -34,7 +33,7 @@ def gguf_rows(value: Array | Int8Matrix | BlockMatrix, name: str, config: Mappin
         name: GGUF's name.
         config: of the model.
     """
-    value = value.dequantize() if isinstance(value, Int8Matrix) else value
+    value = value if isinstance(value, (np.ndarray, BlockMatrix)) else value.dequantize()
     part = name.split(".")[2] if name.startswith("blk.") else ""
     rows = row_order(part, config) if ARCHITECTURES[config["model_type"]] == "llama" else None
     return value if rows is None else value[np.argsort(rows)]
