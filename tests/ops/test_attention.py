@@ -187,6 +187,27 @@ def test_shapes_that_do_not_fit(op, shapes, options):
 
 
 @both("attention")
+@pytest.mark.parametrize("rows", [1, 2])
+def test_queries_and_keys_are_turned_before(op, rows):
+    q, k, v = (tensor(draw((2, 9, 2, 8), seed)) for seed in range(3))
+    angles = draw((rows, 9, 4), 3)
+    rotary = tensor(np.cos(angles)), tensor(np.sin(angles))
+    expected = ops.attention(ops.rope(q, *rotary), ops.rope(k, *rotary), v, causal=True).numpy()
+    assert relative_error(op(q, k, v, causal=True, rotary=rotary), expected) < 1e-6
+    with pytest.raises(ShapeError, match="rope"):
+        op(q, k[:, :5], v[:, :5], rotary=rotary)
+
+
+@both("attention")
+def test_a_cache_whose_keys_were_to_be_turned_is_refused(op):
+    cache = KVCache(1, 2, 8, 4)
+    x = tensor(np.zeros((1, 1, 2, 8)))
+    cache.append(x, x)
+    with pytest.raises(ShapeError, match="KVCache"):
+        op(x, cache, rotary=(tensor(np.ones((1, 1, 4))), tensor(np.zeros((1, 1, 4)))))
+
+
+@both("attention")
 def test_a_cache_with_values_beside_it_is_refused(op):
     cache = KVCache(1, 2, 8, 4)
     x = tensor(np.zeros((1, 1, 2, 8)))

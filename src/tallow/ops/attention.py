@@ -12,6 +12,7 @@ from tallow.ops.indexing import take
 from tallow.ops.kv_cache import KVCache
 from tallow.ops.manipulation import repeat, tile
 from tallow.ops.precision import rounded, widened
+from tallow.ops.rope import rope
 from tallow.ops.searching import where
 from tallow.tensor import Tensor
 
@@ -26,6 +27,7 @@ def attention(
     causal: bool = False,
     mask: Tensor | None = None,
     lengths: Tensor | None = None,
+    rotary: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """``softmax(scale · q kᵀ + mask) v`` for every head.
 
@@ -43,6 +45,8 @@ def attention(
         mask: added to the scores; broadcast to (b, heads, n, m). If its first axis has r numbers, a divisor of b, they
             are repeated: row i has those of i % r.
         lengths: (b,) integers: how many keys of each row count, the first ones; None for all. Not with a KVCache.
+        rotary: cosines and sines, each (b or 1, n, d/2), by which queries and keys, as many, are turned before: see
+            ``rope``. Not with a KVCache.
 
     Returns:
         (b, n, heads, d), the dtype of q; computed in float32.
@@ -53,6 +57,7 @@ def attention(
     Source: Vaswani et al. 2017, "Attention is all you need", section 3.2; grouped heads: Ainslie et al. 2023.
     """
     check_values(k, v, lengths)
+    q, k = turned(q, k, rotary)
     if isinstance(k, KVCache):
         k, v, lengths = k.view()
     assert v is not None
@@ -105,6 +110,15 @@ def attention_weights(
     e = (scores - where(highest == float("-inf"), 0.0, highest)).exp()
     total = e.sum(-1, keepdims=True)
     return e / where(total == 0, 1.0, total)
+
+
+def turned(q: Tensor, k: Tensor | KVCache, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor | KVCache]:
+    """Queries and keys at their rotary positions. Raises ShapeError for those of a KVCache, which lie there turned."""
+    if rotary is None:
+        return q, k
+    if isinstance(k, KVCache):
+        raise ShapeError("attention: keys are turned before they are appended to a KVCache; rotary must not be given")
+    return rope(q, *rotary), rope(k, *rotary)
 
 
 def check_values(k: Tensor | KVCache, v: Tensor | None, lengths: Tensor | None) -> None:

@@ -18,6 +18,7 @@ MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED":
 SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512}
 BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "FORMAT": "Blocks<bf16,4,32,0,1,0>"}
 PROGRAM = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "FLIGHT": 16, "HEAD": 128, "GROUP": 2, "FORMATS": ""}
+HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0}
 VARIANTS = [
     ("norm.cu", NORM),
     ("norm.cu", NORM | {"T": "f16", "ROW": 4, "VECTOR": 1, "COUNT": 1}),
@@ -56,6 +57,10 @@ VARIANTS = [
     ("attention_flash.cu", {"T": "f16", "HEAD": 256, "TILES": 1, "MASKED": 0}),
     ("attention_flash.cu", {"T": "bf16", "HEAD": 64, "TILES": 2, "MASKED": 0}),
     ("attention_flash.cu", {"T": "f16", "HEAD": 24, "TILES": 1, "MASKED": 1}),
+    ("attention_hopper.cu", HOPPER),
+    ("attention_hopper.cu", HOPPER | {"GROUPS": 2, "RESIDENT": 2, "ROTARY": 1}),
+    ("attention_hopper.cu", HOPPER | {"T": "f16", "HEAD": 128, "RESIDENT": 2}),
+    ("attention_hopper.cu", HOPPER | {"HEAD": 128, "RESIDENT": 2, "ROTARY": 1}),
 ]
 
 

@@ -239,6 +239,15 @@ def test_swiglu_and_activations_of_views(dtype):
     check("silu", lambda op, x: op(x.permute(2, 0, 1)), x, dtype=dtype)
 
 
+@pytest.fixture(params=["this card's", "portable"])
+def attention_kernels(request, monkeypatch):
+    """Attention by kernels for this very card, where it has any, and by those of every card."""
+    from tallow.backends.cuda import attention
+
+    if request.param == "portable":
+        monkeypatch.setattr(attention, "_ON_HOPPER", {})
+
+
 ATTENTION = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -250,7 +259,7 @@ ATTENTION = settings(max_examples=60, deadline=None, suppress_health_check=list(
     causal=st.booleans(), masked=st.booleans(), shortened=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 @ATTENTION
-def test_attention(dtype, b, n, m, heads, d, causal, masked, shortened, seed):
+def test_attention(attention_kernels, dtype, b, n, m, heads, d, causal, masked, shortened, seed):
     generator = np.random.default_rng(seed)
     q, k, v = (numbers(b, size, count, d, seed=seed + i)
                for i, (size, count) in enumerate([(n, heads[0]), (m, heads[1]), (m, heads[1])]))  # fmt: skip
@@ -268,6 +277,26 @@ def test_attention(dtype, b, n, m, heads, d, causal, masked, shortened, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    b=st.integers(1, 3), n=st.sampled_from([1, 7, 33, 64, 70, 201, 300]), shared=st.booleans(),
+    heads=st.sampled_from([(1, 1), (4, 2), (3, 3)]), d=st.sampled_from([16, 64, 80, 128]), causal=st.booleans(),
+    shortened=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+@some
+def test_attention_turns_queries_and_keys(attention_kernels, dtype, b, n, shared, heads, d, causal, shortened, seed):
+    q, k, v = (numbers(b, n, count, d, seed=seed + i) for i, count in enumerate([heads[0], heads[1], heads[1]]))
+    angles = numbers(1 if shared else b, n, d // 2, seed=seed + 3)
+    lengths = np.random.default_rng(seed).integers(0, n + 1, b)
+
+    def run(op, q, k, v):
+        rotary = tuple(Tensor(turn(angles)).to(q.device) for turn in (np.cos, np.sin))
+        held = Tensor(lengths).to(q.device) if shortened else None
+        return op(q, k, v, causal=causal, lengths=held, rotary=rotary)
+
+    check("attention", run, q, k, v, dtype=dtype, tolerance=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [3, 64, 100])
 def test_masks_of_fewer_rows_are_repeated(dtype, n):
     q, k, v = (numbers(6, n, 4, 24, seed=i) for i in range(3))
@@ -276,8 +305,9 @@ def test_masks_of_fewer_rows_are_repeated(dtype, n):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_keys_that_do_not_count_may_hold_anything(dtype):
-    q, k, v = numbers(2, 3, 4, 64), numbers(2, 90, 4, 64, seed=1), numbers(2, 90, 4, 64, seed=2)
+@pytest.mark.parametrize("d", [64, 128])
+def test_keys_that_do_not_count_may_hold_anything(attention_kernels, dtype, d):
+    q, k, v = numbers(2, 3, 4, d), numbers(2, 90, 4, d, seed=1), numbers(2, 90, 4, d, seed=2)
     k[0, 50:], v[0, 50:] = np.nan, np.inf
     lengths = np.array([50, 90])
     for rows in (q, np.repeat(q, 20, axis=1)):
@@ -287,7 +317,7 @@ def test_keys_that_do_not_count_may_hold_anything(dtype):
 @pytest.mark.parametrize("stored", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "kv_heads", "d"), [(4, 2, 64), (2, 2, 24), (16, 2, 128)])
-def test_caches(stored, dtype, heads, kv_heads, d):
+def test_caches(attention_kernels, stored, dtype, heads, kv_heads, d):
     cpu = KVCache(2, kv_heads, d, 300, "float32")
     card = KVCache(2, kv_heads, d, 300, stored, "cuda")
     for step, (n, counts) in enumerate([(3, None), (70, [70, 9]), (1, None), (100, [0, 100]), (1, [1, 1])]):

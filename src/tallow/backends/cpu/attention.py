@@ -9,7 +9,7 @@ import numpy as np
 from tallow import _cpu
 from tallow.backends.cpu.memory import contiguous, empty
 from tallow.ops.attention import attention as attend
-from tallow.ops.attention import check_attention, check_values
+from tallow.ops.attention import check_attention, check_values, turned
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
 from tallow.ops.manipulation import concat
@@ -39,9 +39,13 @@ def attention(
     causal: bool = False,
     mask: Tensor | None = None,
     lengths: Tensor | None = None,
+    rotary: tuple[Tensor, Tensor] | None = None,
 ) -> Any:
     """Float32 queries; plain keys and values in float32, or a cache of any type; heads of at most 256 features."""
     check_values(k, v, lengths)
+    if rotary is not None:
+        turned_q, turned_k = turned(q, k, rotary)
+        return attend(turned_q, turned_k, v, scale=scale, causal=causal, mask=mask, lengths=lengths)
     if q.storage.dtype != _F32 or (mask is not None and mask.storage.dtype != _F32):
         return NotImplemented
     if isinstance(k, KVCache):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
 
 from tallow.backends.cuda import graph, program
 from tallow.backends.cuda.kernels import NAMES, TICKETS, adjacent, function, strides, tickets
-from tallow.ops.attention import check_attention, check_values
+from tallow.backends.cuda.rotary import angles
+from tallow.device import compute_capability
+from tallow.ops.attention import check_attention, check_values, turned
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
+from tallow.ops.rope import check_rope
 from tallow.tensor import Tensor
 
 _MOST_QUERIES = 4  # of a block of the split kernel: more do not fit its registers
@@ -21,6 +24,19 @@ _KEYS_OF_A_SPLIT = 128
 _MOST_SPLITS = 32
 _SHORT = 512  # keys that one block goes through
 _BUSY = 264  # blocks: two for each multiprocessor of a large card
+
+
+class _Hopper(NamedTuple):
+    """How the kernel for compute capability 9.0 divides its work: see attention_hopper.cu."""
+
+    groups: int
+    resident: int
+    stages: int
+
+
+_ON_HOPPER = {(64, False): _Hopper(1, 4, 2), (64, True): _Hopper(2, 2, 2), (128, False): _Hopper(1, 2, 2),
+              (128, True): _Hopper(1, 2, 2)}  # fmt: skip
+"""By the width of a head, and whether queries and keys are turned; what is not here is the portable kernel's."""
 
 
 @kernel("attention", "cuda")
@@ -33,9 +49,13 @@ def attention(
     causal: bool = False,
     mask: Tensor | None = None,
     lengths: Tensor | None = None,
+    rotary: tuple[Tensor, Tensor] | None = None,
 ) -> Any:
     """See ``ops.attention``. Types other than float32, float16 and bfloat16, and wide heads, are the reference's."""
     check_values(k, v, lengths)
+    if rotary is not None and not _turns(q, k, rotary, mask, scale):
+        q, k = turned(q, k, rotary)
+        rotary = None
     if isinstance(k, KVCache):
         longest = k.capacity if graph.recording() else k.length
         check_attention(q, (k.batch, longest, k.kv_heads, k.head_dim), mask, None)
@@ -69,7 +89,11 @@ def attention(
     if n * (heads // kv_heads) <= _SPLIT_UP_TO and _splits(queries, keys, values):
         _split(out, adjacent(queries), keys, values, **rest)
     elif queries.dtype == keys.dtype != np.float32 and d % 8 == 0 and d <= 256:
-        _flash(out, *(_aligned(each) for each in (queries, keys, values)), **rest)
+        aligned = [_aligned(each) for each in (queries, keys, values)]
+        if _has_hopper(d, mask, scale):
+            _hopper(out, *aligned, **rest, rotary=rotary)
+        else:
+            _flash(out, *aligned, **rest)
     else:
         return NotImplemented
     return Tensor(out, q.device)
@@ -134,6 +158,56 @@ def _flash(
         *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
     )  # fmt: skip
     run((-(-n // (64 * tiles)), heads, b), (128,), arguments, shared)
+
+
+def _has_hopper(d: int, mask: Tensor | None, scale: float | None) -> bool:
+    """Whether the current card has a kernel of its own for this work."""
+    fits = (d, False) in _ON_HOPPER and mask is None and (scale is None or scale > 0)
+    return fits and _capability(cupy.cuda.runtime.getDevice()) == (9, 0)
+
+
+_capability = functools.cache(compute_capability)
+
+
+def _turns(
+    q: Tensor, k: Tensor | KVCache, rotary: tuple[Tensor, Tensor], mask: Tensor | None, scale: float | None
+) -> bool:
+    """Whether the kernel will turn queries and keys itself, by angles that all rows share."""
+    if isinstance(k, KVCache) or not q.size or not k.size or rotary[0].shape[0] != 1:
+        return False
+    check_rope(q, *rotary)
+    check_rope(k, *rotary)
+    many = q.shape[1] * (q.shape[2] // k.shape[2]) > _SPLIT_UP_TO
+    two_bytes = q.storage.dtype == k.storage.dtype and q.storage.dtype in NAMES and q.storage.dtype.itemsize == 2
+    return many and two_bytes and _has_hopper(q.shape[3], mask, scale)
+
+
+def _hopper(
+    out: Any,
+    q: Any,
+    keys: Any,
+    values: Any,
+    *,
+    lengths: Any,
+    mask: None,
+    m: int,
+    scale: float,
+    causal: bool,
+    rotary: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    b, n, heads, d = q.shape
+    division = _ON_HOPPER[d, rotary is not None]
+    turn_by = (0, 0) if rotary is None else [_aligned(each) for each in angles(*rotary)[:2]]
+    shared = division.stages * 2 * 64 * d * q.itemsize  # tiles of 64 keys and 64 values
+    run = function(
+        "attention_hopper", "attention_hopper", shared, T=NAMES[q.dtype], HEAD=d, GROUPS=division.groups,
+        RESIDENT=division.resident, STAGES=division.stages, ROTARY=int(rotary is not None),
+    )  # fmt: skip
+    arguments = (
+        out, q, keys, values, _or_null(lengths), *turn_by, n, heads, keys.shape[1], m,
+        *strides(q)[:3], *_placed(keys), *_placed(values), scale, int(causal),
+    )  # fmt: skip
+    run((-(-n // (64 * division.groups)) * heads, b), (128 * division.groups,), arguments, shared)
 
 
 def _placed(keys: Any) -> list[int]:

@@ -25,7 +25,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> A
     if x.storage.dtype not in NAMES or not x.size:
         return NotImplemented
     array = adjacent(x.storage)
-    cosines, sines, shared = _angles(cos, sin)
+    cosines, sines, shared = angles(cos, sin)
     b, n, heads, d = array.shape
     out = cupy.empty(array.shape, array.dtype)
     lanes = _lanes(array)
@@ -69,7 +69,7 @@ def rope_append(
     ):
         return NotImplemented
     added = cache.check_append(k, v, counts)
-    cosines, sines, shared = _angles(cos, sin)
+    cosines, sines, shared = angles(cos, sin)
     (b, n, heads, d), kv_heads = arrays[0].shape, arrays[1].shape[2]
     out = cupy.empty(arrays[0].shape, dtype)
     on_card = 0 if added is None else cupy.asarray(added)
@@ -94,7 +94,7 @@ def rope_append(
     return Tensor(out, q.device)
 
 
-def _angles(cos: Tensor, sin: Tensor) -> tuple[Any, Any, int]:
+def angles(cos: Tensor, sin: Tensor) -> tuple[Any, Any, int]:
     """Cosines and sines without gaps, and the distance from one row's to the next: 0 if all share them."""
     cosines, sines = (cupy.ascontiguousarray(angle.storage, np.float32) for angle in (cos, sin))
     return cosines, sines, 0 if cosines.shape[0] == 1 else cosines[0].size
