@@ -12,6 +12,7 @@ constexpr int KEYS = D > 128 ? 32 : 64;  // the four tiles of keys and values ho
 constexpr int QUERIES = 64 * TILES;
 constexpr int THREADS = 128;
 constexpr bool KEPT = D * TILES <= 128;  // whether queries stay in registers; else they are read again for each tile
+constexpr bool AHEAD = MASKED && TILES == 1;  // whether there are registers to read the mask before the scores are made
 constexpr int PITCH = D + 8;  // numbers from one row to the next in shared memory: eight rows meet in no bank
 
 DEVICE u32 shared_address(const void* at) { return static_cast<u32>(__cvta_generic_to_shared(at)); }
@@ -120,6 +121,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             highest[t][half] = -infinity();
         }
     const float factor = static_cast<float>(scale) * LOG2E;
+    const float* const masks = mask + row % mask_rows * mask_b + head * mask_h;
+    const auto mask_at = [&](i64 query, int key) {
+        return query < n && key < end ? masks[query * mask_n + key * mask_m] : 0.0f;
+    };
     const int tiles = (end + KEYS - 1) / KEYS;
     if (tiles > 0) {
         load_tile<KEYS>(key_tiles, key_rows, k_stride_m, 0, end);
@@ -133,6 +138,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             load_tile<KEYS>(value_tiles + next * KEYS * PITCH, value_rows, v_stride_m, (tile + 1) * KEYS, end);
         }
         copies_end();
+        float added[AHEAD ? KEYS / 8 : 1][4];
+        if constexpr (AHEAD) {
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; ++j)
+#pragma unroll
+                for (int c = 0; c < 4; ++c) added[j][c] = mask_at(at[0][c / 2], tile * KEYS + j * 8 + lane % 4 * 2 + c % 2);
+        }
         wait_for_copies<1>();
         __syncthreads();
 
@@ -176,9 +188,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                         const int half = c / 2, key = tile * KEYS + j * 8 + lane % 4 * 2 + c % 2;
                         if (key >= visible[half])
                             scores[t][j][c] = -infinity();
-                        else if (MASKED && at[t][half] < n)
-                            scores[t][j][c] += LOG2E * mask[row % mask_rows * mask_b + head * mask_h +
-                                                            at[t][half] * mask_n + key * mask_m];
+                        else if (MASKED)
+                            scores[t][j][c] += LOG2E * (AHEAD ? added[AHEAD ? j : 0][c] : mask_at(at[t][half], key));
                     }
             }
 #pragma unroll
