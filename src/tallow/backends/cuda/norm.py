@@ -14,6 +14,8 @@ from tallow.ops.norm import check_norm
 from tallow.tensor import Tensor
 
 _MOST_NUMBERS = 64  # that a thread keeps in registers
+_MOST_OF_A_WARP = 40  # numbers of a thread up to which one warp does a row faster than several
+_ENOUGH_WARPS = 2112  # to keep a card busy: 16 for each multiprocessor of a large one
 
 
 @kernel("rms_norm", "cuda")
@@ -45,6 +47,8 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     size = vector(array, out, *given, width=width)
     vectors = width // size
     threads = next((n for n in (1, 2, 4, 8, 16, 32) if n >= vectors), 128 if vectors <= 512 else 512)
+    if rows >= _ENOUGH_WARPS and vectors * size <= 32 * _MOST_OF_A_WARP:
+        threads = min(threads, 32)  # a row is a warp's, which waits for no other
     count = -(-vectors // threads)
     if count * size > _MOST_NUMBERS or rows >= 1 << 32:
         return NotImplemented
