@@ -36,6 +36,15 @@ def test_tensors_by_path_name_and_shape(folder):
     assert vb.get((3, 2, 5), "conv.weight").shape == (3, 2, 5)
 
 
+def test_scaled_weights_scale_what_a_layer_gives(folder):
+    vb, factors = VarBuilder.from_safetensors(folder), np.array([1, 2, 0.5, -1], np.float32)
+    scaled = vb.pp("encoder.q").scaled(Tensor(factors))
+    assert scaled.weight((4, 8)).storage == "float16"
+    assert (scaled.weight((4, 8)).dequantize().numpy() == ARRAYS["encoder.q.weight"] * factors[:, None]).all()
+    assert (scaled.get(4, "bias").numpy() == ARRAYS["encoder.q.bias"] * factors).all()
+    assert (vb.get(4, "encoder.q.bias").numpy() == ARRAYS["encoder.q.bias"]).all()
+
+
 def test_float32_tensors_are_used_in_place(folder):
     vb = VarBuilder.from_safetensors(folder)
     assert not vb.get(8, "norm.weight").numpy().flags.owndata

@@ -25,16 +25,9 @@ class Linear(Module):
         self.weight = vb.weight((out_features, in_features))
         self.bias = vb.get((out_features,), "bias") if bias else None
 
-    def __call__(
-        self,
-        x: Tensor,
-        *,
-        activation: str | None = None,
-        scale: Tensor | None = None,
-        residual: Tensor | None = None,
-    ) -> Tensor:
-        """(…, in) -> (…, out); activation, scale and residual are fused, see ``ops.linear``."""
-        return ops.linear(x, self.weight, self.bias, activation=activation, scale=scale, residual=residual)
+    def __call__(self, x: Tensor, *, activation: str | None = None, residual: Tensor | None = None) -> Tensor:
+        """(…, in) -> (…, out); activation and residual are fused, see ``ops.linear``."""
+        return ops.linear(x, self.weight, self.bias, activation=activation, residual=residual)
 
     def extra_repr(self) -> str:
         """Its sizes and storage."""

@@ -17,16 +17,20 @@ class GatedMLP(Module):
         hidden: width between.
         vb: weights ``gate_proj``, ``up_proj`` (hidden, dim) and ``down_proj`` (dim, hidden).
         bias: whether the three have biases.
+        scale: what the result is multiplied by, feature by feature, before a residual is added: (dim,), or None.
     """
 
-    def __init__(self, dim: int, hidden: int, vb: VarBuilder, *, bias: bool = False) -> None:
+    def __init__(
+        self, dim: int, hidden: int, vb: VarBuilder, *, bias: bool = False, scale: Tensor | None = None
+    ) -> None:
         self.gate_up = StackedLinear(dim, {"gate_proj": hidden, "up_proj": hidden}, vb, bias=bias)
-        self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=bias)
+        down = vb.pp("down_proj")
+        self.down = Linear(hidden, dim, down if scale is None else down.scaled(scale), bias=bias)
 
-    def __call__(self, x: Tensor, residual: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
-        """(…, dim) -> (…, dim), scaled feature by feature, the residual added."""
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(…, dim) -> (…, dim), the residual added."""
         if len(self.gate_up.weights) == 1 and self.gate_up.biases[0] is None:
             y = ops.linear_swiglu(x, self.gate_up.weights[0])
         else:
             y = ops.swiglu(*self.gate_up(x))
-        return self.down(y, scale=scale, residual=residual)
+        return self.down(y, residual=residual)

@@ -82,6 +82,7 @@ class VarBuilder:
         self.dtype = None if dtype is None else dtypes.as_dtype(dtype)
         self.quantize = quantize
         self.group: int | None = None
+        self.factors: np.ndarray[Any, Any] | None = None
         self.rank = rank
         self.world = world
         self.prefix = ""
@@ -129,6 +130,13 @@ class VarBuilder:
     def in_groups(self, columns: int) -> VarBuilder:
         """This builder, but so many columns of int8 matrices share a scale, not all; rows of no whole groups do."""
         return self._changed(group=columns)
+
+    def scaled(self, factors: Tensor) -> VarBuilder:
+        """This builder, but whatever it gives is multiplied along its first axis by ``factors`` (out,).
+
+        A linear layer made from it multiplies its outputs by them.
+        """
+        return self._changed(factors=factors.to("cpu").numpy().astype(np.float32))
 
     def _changed(self, **attributes: Any) -> VarBuilder:
         child = object.__new__(VarBuilder)
@@ -335,6 +343,10 @@ class VarBuilder:
                     f"{self.source.where}: {full!r}: the model wants floating-point numbers, the file has {array.dtype}"
                 )
         self._used.add(full)
+        if self.factors is not None:
+            numbers = array if isinstance(array, np.ndarray) else array.dequantize()
+            product = numbers.astype(np.float32) * self.factors.reshape(-1, *[1] * (len(wanted) - 1))
+            array = product.astype(numbers.dtype)
         return full, self._slice(array, full, split)
 
     def _slice(self, array: Stored, full: str, split: str | None) -> Stored:

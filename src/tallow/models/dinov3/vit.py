@@ -154,25 +154,26 @@ class Attention(Module):
     Args:
         config: sizes.
         vb: weights ``{q,k,v,o}_proj``.
+        scale: what the result is multiplied by, feature by feature, before the residual is added: (dim,).
     """
 
-    def __init__(self, config: DINOv3ViTConfig, vb: VarBuilder) -> None:
+    def __init__(self, config: DINOv3ViTConfig, vb: VarBuilder, scale: Tensor) -> None:
         dim = config.hidden_size
         self.num_heads = config.num_attention_heads
         biased = {"q_proj": config.query_bias, "k_proj": config.key_bias, "v_proj": config.value_bias}
         self.qkv = StackedLinear(dim, dict.fromkeys(biased, dim), vb, bias=[name for name in biased if biased[name]])
-        self.out = Linear(dim, dim, vb.pp("o_proj"), bias=config.proj_bias)
+        self.out = Linear(dim, dim, vb.pp("o_proj").scaled(scale), bias=config.proj_bias)
 
-    def __call__(self, x: Tensor, angles: Angles, residual: Tensor, scale: Tensor) -> Tensor:
-        """(b, n, dim) -> (b, n, dim), scaled feature by feature, the residual added."""
-        q, k, v = self.project(x, angles)
-        return self.out(ops.attention(q, k, v).reshape(x.shape), scale=scale, residual=residual)
+    def __call__(self, x: Tensor, angles: Angles, residual: Tensor) -> Tensor:
+        """(b, n, dim) -> (b, n, dim), the residual added."""
+        q, k, v = self.project(x)
+        return self.out(ops.attention(q, k, v, rotary=angles).reshape(x.shape), residual=residual)
 
-    def project(self, x: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (b, n, heads, head_dim), the first two turned to their places."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (b, n, heads, head_dim), not yet turned to their places."""
         b, n, dim = x.shape
         q, k, v = (y.reshape(b, n, self.num_heads, dim // self.num_heads) for y in self.qkv(x))
-        return ops.rope(q, *angles), ops.rope(k, *angles), v
+        return q, k, v
 
 
 class MLP(Module):
@@ -181,16 +182,17 @@ class MLP(Module):
     Args:
         config: sizes.
         vb: weights ``up_proj`` and ``down_proj``.
+        scale: what the result is multiplied by, feature by feature, before the residual is added: (dim,).
     """
 
-    def __init__(self, config: DINOv3ViTConfig, vb: VarBuilder) -> None:
+    def __init__(self, config: DINOv3ViTConfig, vb: VarBuilder, scale: Tensor) -> None:
         dim, hidden = config.hidden_size, config.intermediate_size
         self.up = Linear(dim, hidden, vb.pp("up_proj"), bias=config.mlp_bias)
-        self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=config.mlp_bias)
+        self.down = Linear(hidden, dim, vb.pp("down_proj").scaled(scale), bias=config.mlp_bias)
 
-    def __call__(self, x: Tensor, residual: Tensor, scale: Tensor) -> Tensor:
-        """(…, dim) -> (…, dim), scaled feature by feature, the residual added."""
-        return self.down(self.up(x, activation="gelu"), scale=scale, residual=residual)
+    def __call__(self, x: Tensor, residual: Tensor) -> Tensor:
+        """(…, dim) -> (…, dim), the residual added."""
+        return self.down(self.up(x, activation="gelu"), residual=residual)
 
 
 class Layer(Module):
@@ -206,17 +208,19 @@ class Layer(Module):
     def __init__(self, config: DINOv3ViTConfig, vb: VarBuilder) -> None:
         dim, hidden = config.hidden_size, config.intermediate_size
         self.norm1 = LayerNorm(dim, vb.pp("norm1"), config.layer_norm_eps)
-        self.attention = Attention(config, vb.pp("attention"))
-        self.scale1 = vb.get((dim,), "layer_scale1.lambda1")
+        scales = [vb.get((dim,), f"layer_scale{i}.lambda1", "float32") for i in (1, 2)]  # the weights take them in
+        self.attention = Attention(config, vb.pp("attention"), scales[0])
         self.norm2 = LayerNorm(dim, vb.pp("norm2"), config.layer_norm_eps)
         mlp = vb.pp("mlp")
-        self.mlp = GatedMLP(dim, hidden, mlp, bias=config.mlp_bias) if config.use_gated_mlp else MLP(config, mlp)
-        self.scale2 = vb.get((dim,), "layer_scale2.lambda1")
+        if config.use_gated_mlp:
+            self.mlp: GatedMLP | MLP = GatedMLP(dim, hidden, mlp, bias=config.mlp_bias, scale=scales[1])
+        else:
+            self.mlp = MLP(config, mlp, scales[1])
 
     def __call__(self, x: Tensor, angles: Angles) -> Tensor:
         """(b, n, dim) -> (b, n, dim)."""
-        x = self.attention(self.norm1(x), angles, residual=x, scale=self.scale1)
-        return self.mlp(self.norm2(x), residual=x, scale=self.scale2)
+        x = self.attention(self.norm1(x), angles, residual=x)
+        return self.mlp(self.norm2(x), residual=x)
 
 
 class AttentionMap(NamedTuple):
@@ -308,7 +312,7 @@ class DINOv3ViT(VisionModel):
             for earlier in self.layers[: layer % layers]:
                 x = earlier(x, angles)
             chosen = self.layers[layer]
-            q, k, _ = chosen.attention.project(chosen.norm1(x), angles)
+            q, k = (ops.rope(y, *angles) for y in chosen.attention.project(chosen.norm1(x))[:2])
             weights = ops.attention_weights(q, k, heads=None if head is None else [head])[0].to("cpu")
         grid = pixels.shape[2] // self.unit, pixels.shape[3] // self.unit
         return AttentionMap(weights if head is None else weights[0], grid)
