@@ -62,6 +62,7 @@ def attention(
         keys, values = k.keys.storage[: k.batch, :, :, :, 0], k.values.storage[: k.batch]  # (b, kv_heads, m, d)
         held = k.held.storage
     else:
+        graph.flush()
         check_attention(q, k.shape, mask, lengths)
         assert v is not None
         keys, values = k.storage.transpose(0, 2, 1, 3), v.storage.transpose(0, 2, 1, 3)
@@ -72,6 +73,7 @@ def attention(
     b, n, heads, d = q.shape
     out = cupy.empty(q.shape, q.storage.dtype)
     if not out.size or not longest:
+        graph.flush()
         out.fill(0)
         return Tensor(out, q.device)
     if isinstance(k, KVCache) and mask is None:
