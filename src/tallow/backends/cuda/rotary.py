@@ -85,9 +85,9 @@ def rope_append(
     )  # fmt: skip
     grid = (b * n, -(-(heads + 2 * kv_heads) * lanes[0] // THREADS))
     launch = functools.partial(run, grid, (THREADS,), arguments)
-    angles = cosines, sines, shared
+    turning = cosines, sines, shared
     if added is not None or not program.append(
-        cache, arrays[1], arrays[2], launch, arrays[0], angles, (gains[0], gains[1]), eps, interleaved, out
+        cache, arrays[1], arrays[2], launch, arrays[0], turning, (gains[0], gains[1]), eps, interleaved, out
     ):
         launch()
     graph.grow(cache, n if added is None else added)
