@@ -1,6 +1,6 @@
 // A decoder's step, or any stretch of operations on a few rows, as one kernel that stays on the card: a block for each
-// multiprocessor goes through the phases of a program, with a barrier among all blocks between them. Weights don't depend on
-// what came before, so a warp of each block fetches those of later phases into a ring in shared memory while the others
+// multiprocessor goes through the phases of a program, and results go from block to block over wires. Weights don't depend
+// on what came before, so a warp of each block fetches those of later phases into a ring in shared memory while the others
 // wait, attend and add up: memory is read without a pause. See program.cuh for what is left open.
 #if __CUDA_ARCH__ < 900
 extern "C" __global__ void program() {}  // nobody launches it
@@ -35,51 +35,42 @@ DEVICE void fetch_all(const Instruction* list, i64 count, Ring& ring, Instructio
     }
 }
 
-// All others.
+// All others. Nothing but wires keeps phases apart: whoever reads a result waits for it.
 DEVICE void run_all(const Instruction* list, i64 count, u32* counters, int rows, Ring& ring, u8* work, i64 partial_at,
                     Instruction (&instructions)[2], float* parts) {
     const int thread = threadIdx.x;
-    i64* grown = nullptr;  // lengths to be moved when everyone has read them
+    const u32 launch = (counters[0] + 1) & 0xffff;
     for (int phase = 0; phase < count; ++phase) {
         const Instruction& in = instructions[phase % 2];
         const bool more = phase + 1 < count;
         u64 word = 0;
         if (thread < 32 && more) word = list[phase + 1].words[thread];
-        if (phase) {
-            if (thread == 0)
-                while (read_acquired(counters) < phase * gridDim.x) {
-                }
-            sync_consumers();
-        }
-        if (grown && blockIdx.x == 0 && thread < rows) ++grown[thread];
-        grown = nullptr;
-        if (in.words[0] == 0) {
-            run_linear(in.linear, phase, ring, work, partial_at, parts, rows);
-        } else {
-            run_attend(in.attend, phase, reinterpret_cast<float*>(work));
-            if (in.attend.appends) grown = in.attend.lengths;
-        }
+        if (in.words[0] == 0)
+            run_linear(in.linear, phase, ring, work, partial_at, parts, rows, launch);
+        else
+            run_attend(in.attend, phase, reinterpret_cast<float*>(work), launch);
         if (thread < 32) instructions[(phase + 1) % 2].words[thread] = word;
         sync_consumers();
-        if (thread == 0 && more) {
-            __threadfence();
-            atomicAdd(counters, 1);
-        }
         if (more) expect(instructions[(phase + 1) % 2], phase + 1);
     }
-    // The last block leaves everything as the next launch wants it.
-    if (thread == 0) {
-        __threadfence();
-        if (atomicInc(counters + 1, gridDim.x - 1) == gridDim.x - 1) {
-            counters[0] = 0;
-            for (int row = 0; grown && row < rows; ++row) ++grown[row];
-        }
+    // The last block to end counts the launch, and moves the lengths of caches, which all have read by now.
+    __threadfence();
+    sync_consumers();
+    u32* const last = reinterpret_cast<u32*>(parts);
+    if (thread == 0) *last = atomicInc(counters + 1, gridDim.x - 1) == gridDim.x - 1;
+    sync_consumers();
+    if (!*last) return;
+    if (thread == 0) counters[0] = launch;
+    for (i64 phase = thread; phase < count; phase += CONSUMERS) {
+        const Attend& in = list[phase].attend;
+        if (in.kind == 1 && in.flags & APPENDS)
+            for (int row = 0; row < in.batch; ++row) ++in.lengths[row];
     }
 }
 
 }  // namespace
 
-// `counters`: two, which are zero between launches. The grid's blocks must all be on the card at once.
+// `counters`: how many launches there have been (the lower 16 bits), and one that is zero between them. The grid's blocks must all be on the card at once.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     program(const Instruction* list, i64 count, u32* counters, i64 rows, i64 slots, i64 work_bytes, i64 partial_at) {
     extern __shared__ __align__(128) u8 shared[];

@@ -11,19 +11,24 @@ constexpr int CONSUMERS = 32 * WARPS;
 constexpr int THREADS = CONSUMERS + 128;  // the first of the last four warps fetches weights
 constexpr int SIZE = Pack<T>::SIZE;
 
-// One phase of a program. See program.py, which writes them.
+constexpr i64 GATED = 1, X_WIRED = 2, RESIDUAL_WIRED = 4;
+constexpr i64 APPENDS = 1, INTERLEAVED = 2, WIRED = 4;
+
+// One phase of a program. See program.py, which writes them. What a flag says is wired is the address of a wire.
 struct Linear {
     i64 kind;  // 0
     T* out;
-    const T* x;
+    u32* out_wire;  // null where no later phase reads the result
+    const void* x;
     const u8 *codes, *high, *scales, *supers;  // a dense weight's rows are its codes
     const float* row_scales;
-    const T *bias, *factor, *residual;
+    const T *bias, *factor;
+    const void* residual;
     const T *gain, *shift;  // of the norm that comes first
     T* normed;
     i64 outputs, inputs;      // of a gated product: of half the weight
     i64 format;               // 0: dense; 1: the first of FORMATS
-    i64 activation, gated;
+    i64 activation, flags;    // GATED, X_WIRED, RESIDUAL_WIRED
     i64 unit_shift, pieces, piece;  // log2 of the rows that a warp takes at once; parts of them; bytes or tiles of one
     i64 code_bytes, high_bytes, scale_bytes, super_bytes;  // of a tile
     double eps;
@@ -32,7 +37,8 @@ struct Linear {
 struct Attend {
     i64 kind;  // 1
     T* out;
-    const T *q, *k, *v;
+    u32* out_wire;
+    const void *q, *k, *v;
     T *keys, *values;
     i64* lengths;
     const float *cosines, *sines;
@@ -42,7 +48,7 @@ struct Attend {
     u32* tickets;
     i64 batch, n, heads, kv_heads, capacity, value_width;
     i64 q_stride_b, q_stride_n, k_stride_b, v_stride_b, angle_stride;
-    i64 appends, interleaved, splits;
+    i64 flags, splits;  // APPENDS, INTERLEAVED, WIRED: q, k and v
     double scale, eps;
 };
 
@@ -52,6 +58,21 @@ union Instruction {
     Attend attend;
 };
 static_assert(sizeof(Instruction) == 256, "a warp reads an instruction, a word a lane");
+
+// SIZE neighbours from an array, or from a wire as soon as they are there.
+DEVICE Pack<T> arriving(const void* from, i64 at, bool wired, u32 launch) {
+    if (!wired) return load_fresh(static_cast<const T*>(from) + at);
+    const uint2 low = receive_four(static_cast<const u32*>(from) + at, launch);
+    const uint2 high = receive_four(static_cast<const u32*>(from) + at + 4, launch);
+    return {make_uint4(low.x, low.y, high.x, high.y)};
+}
+
+// A result into its array, and onto its wire if there is one.
+DEVICE void leave(T* out, u32* wire, i64 at, float y, u32 launch) {
+    const T number = Rounded<T>::of(y);
+    if (wire) send(wire + at, number.bits, launch);
+    out[at] = number;
+}
 
 DEVICE void sync_consumers() { asm volatile("bar.sync 1, %0;" ::"n"(CONSUMERS) : "memory"); }
 

@@ -24,7 +24,7 @@ from tallow.ops.kv_cache import KVCache
 
 MOST_ROWS = 8
 SLOT = 4096  # bytes of a place in the ring
-FLIGHT = 16  # places that are being filled at a time: more only make everything else wait
+FLIGHT = 8  # places that are being filled at a time: more only make everything else wait
 _WARPS, _THREADS = 16, 640  # see program.cuh
 _SHARED = 226 << 10  # bytes of shared memory of a block
 _MOST_WORK = 112 << 10  # of them for activations and sums: the rest is the ring's
@@ -36,11 +36,28 @@ on = False
 tests ask for them."""
 
 
+GATED, X_WIRED, RESIDUAL_WIRED = 1, 2, 4
+APPENDS, INTERLEAVED, WIRED = 1, 2, 4  # see program.cuh
+
+
+class Wire(NamedTuple):
+    """A place on the wire that a phase sends its result over.
+
+    Attributes:
+        phase: its number.
+        offset: in numbers, from the beginning of the result.
+    """
+
+    phase: int
+    offset: int
+
+
 class Linear(NamedTuple):
     """A phase that multiplies: the fields of ``Linear`` in program.cuh."""
 
     kind: int
     out: Any
+    out_wire: Any
     x: Any
     codes: Any
     high: Any
@@ -57,7 +74,7 @@ class Linear(NamedTuple):
     inputs: int
     format: int
     activation: int
-    gated: int
+    flags: int
     unit_shift: int
     pieces: int
     piece: int
@@ -73,6 +90,7 @@ class Attend(NamedTuple):
 
     kind: int
     out: Any
+    out_wire: Any
     q: Any
     k: Any
     v: Any
@@ -97,8 +115,7 @@ class Attend(NamedTuple):
     k_stride_b: int
     v_stride_b: int
     angle_stride: int
-    appends: int
-    interleaved: int
+    flags: int
     splits: int
     scale: float
     eps: float
@@ -141,6 +158,8 @@ class Program:
         formats: kinds of quantised weights, as types of blocks.cuh.
         head: features of a head, 0 while nothing attends.
         waiting: what may become part of the next phase.
+        norms: those that are part of phases.
+        wired: numbers of phases whose results later ones read.
     """
 
     dtype: np.dtype[Any]
@@ -149,6 +168,8 @@ class Program:
     formats: list[str] = field(default_factory=list)
     head: int = 0
     waiting: Norm | Append | None = None
+    norms: list[Norm] = field(default_factory=list)
+    wired: set[int] = field(default_factory=set)
 
     def close(self) -> list[Any]:
         """Launch the phases, then what has waited in vain. Returns arrays that must live as long as the recording."""
@@ -167,32 +188,56 @@ class Program:
         )
         work = -(-max(work, _attend_bytes(self.head, group) if attends else 0) // 128) * 128
         slots = (_SHARED - work) // (SLOT + 16)
-        tickets = _lasting(np.zeros(sum(map(_spots, attends)) + 2, np.uint32))
-        listed, begin = [], 2
-        for phase in self.phases:
+        counters = _lasting(
+            2 + sum(map(_spots, attends)), np.uint32
+        )  # of launches, of blocks that have ended, of splits
+        wires = {i: _lasting(self.phases[i].out.size, np.uint32) for i in sorted(self.wired)}
+        listed: list[Linear | Attend] = []
+        begin = 2
+        for number, phase in enumerate(self.phases):
             if isinstance(phase, Attend):
-                spots, splits = _spots(phase), _most_splits(phase, group, blocks)
-                queries = phase.n * (phase.heads // phase.kv_heads)
+                splits, queries = _most_splits(phase, group, blocks), phase.n * (phase.heads // phase.kv_heads)
                 scratch = phase.batch * phase.kv_heads * (queries + group) * splits * (self.head + 2)
-                phase = phase._replace(
-                    splits=splits, tickets=tickets[begin:], scratch=cupy.empty(scratch, np.float32)
-                )  # fmt: skip
-                begin += spots
+                tickets = counters[begin:]
+                begin += _spots(phase)
+                phase = phase._replace(splits=splits, tickets=tickets, scratch=cupy.empty(scratch, np.float32))
+            phase = phase._replace(out_wire=wires.get(number))
             listed.append(phase)
-        instructions = _lasting(np.frombuffer(b"".join(map(_encoded, listed)), np.uint64))
+        encoded = b"".join(_encoded(phase, wires) for phase in listed)
+        instructions = _lasting(len(encoded) // 8, np.uint64, np.frombuffer(encoded, np.uint64))
         shared = slots * (SLOT + 16) + work
         run = function(
             "program", "program", _SHARED, T=NAMES[self.dtype], ROWS=self.at_once, SLOT=SLOT, FLIGHT=FLIGHT,
             HEAD=self.head or 64, GROUP=group, FORMATS=",".join(self.formats),
         )  # fmt: skip
-        arguments = (instructions, len(listed), tickets, self.rows, slots, work, x_bytes)
+        arguments = (instructions, len(listed), counters, self.rows, slots, work, x_bytes)
         run.together((blocks,), (_THREADS,), arguments, shared)
-        return [instructions, tickets, *(p.scratch for p in listed if isinstance(p, Attend))]
+        return [instructions, counters, *wires.values(), *(p.scratch for p in listed if isinstance(p, Attend))]
 
     @property
     def at_once(self) -> int:
         """Rows that the kernel is compiled for."""
         return 1 << (self.rows - 1).bit_length()
+
+    def source(self, array: Any) -> Any:
+        """An array as a phase reads it: a wire where an earlier phase makes it, itself where it is there already.
+
+        None for what is there only after the program: what is kept of a norm, queries that were turned.
+        """
+        begin = array.data.ptr
+        for number, phase in enumerate(self.phases):
+            if 0 <= begin - phase.out.data.ptr < phase.out.nbytes:
+                self.wired.add(number)
+                return Wire(number, (begin - phase.out.data.ptr) // array.itemsize)
+            late = phase.turned if isinstance(phase, Attend) else phase.normed
+            if late is not None and 0 <= begin - late.data.ptr < late.nbytes:
+                return None
+        return array
+
+    def norm_of(self, x: Any) -> Norm | None:
+        """The norm that makes x: the one that waits, or one that an earlier phase did for itself."""
+        known = [*self.norms, self.waiting] if isinstance(self.waiting, Norm) else self.norms
+        return next((norm for norm in known if norm.out.data.ptr == x.data.ptr), None)
 
     def format_of(self, blocks: CudaBlocks) -> int:
         """The number of a kind of weight, from 1."""
@@ -267,20 +312,30 @@ def linear(
     program = _program(x.dtype, rows)
     if program is None:
         return False
-    first = program.waiting
-    if first is not None and not (isinstance(first, Norm) and first.out.data.ptr == x.data.ptr):
+    first = program.norm_of(x)
+    source = program.source(x if first is None else first.x)
+    added = None if residual is None else program.source(residual)
+    late = first is not None and residual is not None and residual.data.ptr == first.out.data.ptr
+    if (
+        (program.waiting is not None and program.waiting is not first)
+        or late
+        or source is None
+        or (residual is not None and added is None)
+    ):
         graph.flush()
-        program, first = _program(x.dtype, rows), None
+        program, first, source, added = _program(x.dtype, rows), None, x, residual
         assert program is not None
-    assert first is None or isinstance(first, Norm)
     cut = _tiles(program, weight) if tiled else _dense(program.at_once, weight, outputs)
+    flags = GATED * gated | X_WIRED * isinstance(source, Wire) | RESIDUAL_WIRED * isinstance(added, Wire)
     phase = Linear(
-        kind=0, out=out, x=x if first is None else first.x, bias=bias, factor=factor, residual=residual,
+        kind=0, out=out, out_wire=None, x=source, bias=bias, factor=factor, residual=added,
         gain=first and first.gain, shift=first and first.shift, normed=first and first.out, outputs=outputs,
-        inputs=inputs, activation=activation, gated=int(gated), eps=first.eps if first is not None else 0.0, **cut,
+        inputs=inputs, activation=activation, flags=flags, eps=first.eps if first is not None else 0.0, **cut,
     )  # fmt: skip
     if _x_bytes(program.at_once, inputs) + _partial_bytes(program.at_once, phase, _multiprocessors()) > _MOST_WORK:
         return False
+    if first is not None:
+        program.norms.append(first)
     program.waiting = None
     program.phases.append(phase)
     return True
@@ -352,19 +407,26 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
         program, new = _program(q.dtype, b * n), None
         assert program is not None
     assert new is None or isinstance(new, Append)
-    source = q if new is None or new.q is None else new.q
+    again = any(isinstance(p, Attend) and p.flags & APPENDS and p.lengths is cache.held.storage for p in program.phases)
+    query = q if new is None or new.q is None else new.q
+    given = [query] if new is None else [query, new.k, new.v]
+    sources = [program.source(array) for array in given]
+    wired = sum(isinstance(each, Wire) for each in sources)
+    if again or any(each is None for each in sources) or wired not in (0, len(sources)):
+        return False  # and so the program is closed
     cosines, sines, angle_stride = (None, None, 0) if new is None or new.angles is None else new.angles
     gains = (None, None) if new is None else new.gains
+    flags = APPENDS * (new is not None) | INTERLEAVED * (new is not None and new.interleaved) | WIRED * (wired > 0)
     program.head, program.waiting = d, None
     program.phases.append(Attend(
-        kind=1, out=out, q=source, k=new and new.k, v=new and new.v, keys=cache.keys.storage,
+        kind=1, out=out, out_wire=None, q=sources[0], k=None if new is None else sources[1],
+        v=None if new is None else sources[2], keys=cache.keys.storage,
         values=cache.values.storage, lengths=cache.held.storage, cosines=cosines, sines=sines, q_gain=gains[0],
         k_gain=gains[1], turned=None if new is None else new.turned, scratch=None, tickets=None, batch=b, n=n,
         heads=heads, kv_heads=cache.kv_heads, capacity=cache.values.shape[2], value_width=cache.values.shape[3],
-        q_stride_b=_stride(source, 0), q_stride_n=_stride(source, 1),
+        q_stride_b=_stride(query, 0), q_stride_n=_stride(query, 1),
         k_stride_b=0 if new is None else _stride(new.k, 0), v_stride_b=0 if new is None else _stride(new.v, 0),
-        angle_stride=angle_stride, appends=int(new is not None),
-        interleaved=int(new is not None and new.interleaved), splits=1, scale=scale,
+        angle_stride=angle_stride, flags=flags, splits=1, scale=scale,
         eps=0.0 if new is None else new.eps,
     ))  # fmt: skip
     return True
@@ -415,7 +477,7 @@ def _x_bytes(at_once: int, inputs: int) -> int:
 def _partial_bytes(at_once: int, phase: Linear, blocks: int) -> int:
     """Of the sums that a block's warps leave behind."""
     rows = phase.outputs // HEIGHT + 1 if phase.format else phase.outputs
-    own = (-(-rows // blocks)) * (2 if phase.gated else 1)
+    own = (-(-rows // blocks)) * (2 if phase.flags & GATED else 1)
     units = own if phase.format else -(-own // (1 << phase.unit_shift))
     return -(-units // _WARPS) * _WARPS * (at_once << phase.unit_shift) * 4
 
@@ -460,23 +522,29 @@ def _stride(x: Any, axis: int) -> int:
     return int(x.strides[axis] // x.itemsize)
 
 
-def _encoded(phase: Linear | Attend) -> bytes:
+def _encoded(phase: Linear | Attend, wires: dict[int, Any]) -> bytes:
     """A phase as the kernel reads it: addresses, 64-bit integers and doubles."""
     parts = []
     for value in phase:
         if isinstance(value, float):
             parts.append(struct.pack("<d", value))
+        elif isinstance(value, Wire):
+            wire = wires[value.phase]
+            parts.append(struct.pack("<q", wire.data.ptr + value.offset * wire.itemsize))
         else:
             parts.append(struct.pack("<q", 0 if value is None else value if isinstance(value, int) else value.data.ptr))
     return b"".join(parts).ljust(8 * _WORDS, b"\0")
 
 
-def _lasting(values: np.ndarray[Any, Any]) -> Any:
-    """Values on the card from now on, in memory that no kernel writes its results to and no pool lends to others."""
-    memory = cupy.cuda.MemoryPointer(cupy.cuda.Memory(max(values.nbytes, 1)), 0)
-    array = cupy.ndarray(values.shape, values.dtype, memory)
-    stream = cupy.cuda.Stream(non_blocking=True)
-    array.data.copy_from_host_async(values.ctypes.data, values.nbytes, stream)
+def _lasting(size: int, dtype: type[np.generic], values: np.ndarray[Any, Any] | None = None) -> Any:
+    """Values, or zeros, on the card from now on, in memory that no other kernel's results are given."""
+    nbytes = size * np.dtype(dtype).itemsize
+    array = cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(cupy.cuda.Memory(nbytes), 0))
+    stream = cupy.cuda.Stream(non_blocking=True)  # not the one that is being recorded
+    if values is None:
+        array.data.memset_async(0, nbytes, stream)
+    else:
+        array.data.copy_from_host_async(values.ctypes.data, nbytes, stream)
     stream.synchronize()
     return array
 

@@ -113,8 +113,8 @@ struct Task {
     }
 };
 
-// The last block of a row's joins what all have found, (splits, QUERIES, FEATURES) floats. `target` says where a query's
-// result belongs; `shares` is memory for (QUERIES, 32) floats.
+// The last block of a row's joins what all have found, (splits, QUERIES, FEATURES) floats. `target` takes a query's feature;
+// `shares` is memory for (QUERIES, 32) floats.
 template <int QUERIES, class Target>
 DEVICE void join_splits(const float* found, int splits, int count, float* shares, const Target& target) {
     for (int j = threadIdx.x / 32; j < QUERIES; j += WARPS) {
@@ -134,44 +134,45 @@ DEVICE void join_splits(const float* found, int splits, int count, float* shares
 #pragma unroll 4
         for (int s = 0; s < splits; ++s)
             sum = fmaf(shares[j * 32 + s], __ldcg(found + (s * QUERIES + j) * FEATURES + i % HEAD), sum);
-        target(j)[i % HEAD] = Rounded<T>::of(sum);
+        target(j, i % HEAD, sum);
     }
 }
 
-template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, int blocks, int splits, float* work) {
+template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, int blocks, int splits, float* work, u32 launch) {
     float* const turned = work;                          // queries, then the new key and value
     float* const joined = work + (QUERIES + 2) * HEAD;   // (WARPS, QUERIES, FEATURES)
     const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
     const int group = static_cast<int>(in.heads / in.kv_heads), queries = static_cast<int>(in.n) * group;
     const int length = static_cast<int>(min(in.lengths[task.row], in.capacity));
     const int share = (length + splits - 1) / splits, begin = task.split * share, end = min(begin + share, length);
-    const bool newest = in.appends && task.split == splits - 1;
+    const bool newest = (in.flags & APPENDS) && task.split == splits - 1;
 
-    const int wanted = in.appends ? QUERIES + 2 : QUERIES;
-    for (int each = stream; each < (wanted + STREAMS - 1) / STREAMS * STREAMS; each += STREAMS) {  // all lanes take part
+    const int wanted = (in.flags & APPENDS) ? QUERIES + 2 : QUERIES;
+    for (int pass = 0; pass * STREAMS < wanted; ++pass) {  // all lanes take part, the last ones again in what is done
+        const int each = min(pass * STREAMS + stream, wanted - 1);
         const int index = min(task.first + min(each, QUERIES - 1), queries - 1), at = index / group;
         const int head = task.kv_head * group + index % group;
-        const T* from = each < QUERIES    ? in.q + task.row * in.q_stride_b + at * in.q_stride_n + head * HEAD
-                        : each == QUERIES ? in.k + task.row * in.k_stride_b + task.kv_head * HEAD
-                                          : in.v + task.row * in.v_stride_b + task.kv_head * HEAD;
+        const void* from = each == QUERIES ? in.k : each == QUERIES + 1 ? in.v : in.q;
+        const i64 place = each == QUERIES       ? task.row * in.k_stride_b + task.kv_head * HEAD
+                          : each == QUERIES + 1 ? task.row * in.v_stride_b + task.kv_head * HEAD
+                                                : task.row * in.q_stride_b + at * in.q_stride_n + head * HEAD;
         float x[SIZE], raw[SIZE];
-        unpack(x, load_fresh((each < wanted ? from : in.q) + lane * SIZE));
+        unpack(x, arriving(from, place + lane * SIZE, in.flags & WIRED, launch));
 #pragma unroll
         for (int i = 0; i < SIZE; ++i) raw[i] = x[i];
         if (in.q_gain) normalise(x, each < QUERIES ? in.q_gain : in.k_gain, lane, static_cast<float>(in.eps));
         if (in.cosines) {
             const i64 angles = task.row * in.angle_stride;
-            turn(x, in.cosines + angles, in.sines + angles, lane, in.interleaved);
+            turn(x, in.cosines + angles, in.sines + angles, lane, in.flags & INTERLEAVED);
         }
         if (each == QUERIES + 1)
 #pragma unroll
             for (int i = 0; i < SIZE; ++i) x[i] = raw[i];
-        if (each < wanted)
 #pragma unroll
-            for (int i = 0; i < SIZE; ++i) turned[each * HEAD + lane * SIZE + i] = x[i];
+        for (int i = 0; i < SIZE; ++i) turned[each * HEAD + lane * SIZE + i] = x[i];
         if (in.turned && task.split == 0 && each < QUERIES && task.first + each < queries)
             write(in.turned + ((task.row * in.n + at) * in.heads + head) * HEAD + lane * SIZE, x);
-        if (newest && task.first == 0 && each >= QUERIES && each < wanted && length < in.capacity) {
+        if (newest && task.first == 0 && each >= QUERIES && length < in.capacity) {
             const i64 place = (task.row * in.kv_heads + task.kv_head) * in.capacity + length;
             write(each == QUERIES ? in.keys + place * HEAD + lane * SIZE : in.values + place * in.value_width + lane * SIZE, x);
         }
@@ -240,9 +241,10 @@ template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, 
     const int pair = task.row * static_cast<int>(in.kv_heads) + task.kv_head;
     const i64 spot = static_cast<i64>(pair) * blocks + task.first / QUERIES;
     float* const found = in.scratch + spot * QUERIES * in.splits * FEATURES;
-    const auto target = [&](int j) {
+    const auto target = [&](int j, int feature, float y) {
         const int index = task.first + j;
-        return in.out + ((task.row * in.n + index / group) * in.heads + task.kv_head * group + index % group) * HEAD;
+        const i64 head = (task.row * in.n + index / group) * in.heads + task.kv_head * group + index % group;
+        leave(in.out, in.out_wire, head * HEAD + feature, y, launch);
     };
     for (int i = threadIdx.x; i < QUERIES * HEAD; i += CONSUMERS) {
         const int j = i / HEAD, feature = i % HEAD;
@@ -260,7 +262,7 @@ template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, 
             to[feature] = sum;
             if (feature == 0) to[HEAD] = most, to[HEAD + 1] = total;
         } else if (task.first + j < queries) {
-            target(j)[feature] = Rounded<T>::of(total > 0.0f ? sum / total : 0.0f);
+            target(j, feature, total > 0.0f ? sum / total : 0.0f);
         }
     }
     if (splits > 1) {
@@ -308,13 +310,13 @@ DEVICE void expect_keys(const Attend& in, int phase) {
 }
 
 // One phase, for the consumers of a block.
-DEVICE void run_attend(const Attend& in, int phase, float* work) {
+DEVICE void run_attend(const Attend& in, int phase, float* work, u32 launch) {
     const Cut cut(in, phase);
     for (int number = cut.first; number < cut.tasks; number += gridDim.x) {
         const Task task(in, number, cut.blocks, cut.splits, cut.queries);
         if (GROUP == 1 || cut.queries == 1)
-            run_task<1>(in, task, cut.blocks, cut.splits, work);
+            run_task<1>(in, task, cut.blocks, cut.splits, work, launch);
         else
-            run_task<GROUP>(in, task, cut.blocks, cut.splits, work);
+            run_task<GROUP>(in, task, cut.blocks, cut.splits, work, launch);
     }
 }

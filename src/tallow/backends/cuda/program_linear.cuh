@@ -16,7 +16,7 @@ struct Share {
         const u32 place = (blockIdx.x + rotation) % gridDim.x;  // so that nobody has the larger share each time
         first = static_cast<int>(total * place / gridDim.x);
         own = static_cast<int>(total * (place + 1) / gridDim.x) - first;
-        const int rows = in.gated ? 2 * own : own, unit = 1 << in.unit_shift;
+        const int rows = (in.flags & GATED) ? 2 * own : own, unit = 1 << in.unit_shift;
         units = in.format ? rows : (rows + unit - 1) >> in.unit_shift;
     }
     // The row of w (or row of tiles) that a row of this block's is.
@@ -46,7 +46,7 @@ struct Ring {
 DEVICE void fetch_weights(const Linear& in, int phase, Ring& ring) {
     const Share share(in, rotation_of(phase));
     const int part = threadIdx.x % 4, pieces = static_cast<int>(in.pieces), unit_rows = 1 << in.unit_shift;
-    const int rows = in.gated ? 2 * share.own : share.own, most = static_cast<int>(in.piece);
+    const int rows = (in.flags & GATED) ? 2 * share.own : share.own, most = static_cast<int>(in.piece);
     const bool tiled = in.format != 0;
     const i64 width = tiled ? (in.inputs + TILE_WIDTH - 1) / TILE_WIDTH : in.inputs * sizeof(T);  // tiles or bytes
     const i64 height = tiled ? in.outputs / TILE_HEIGHT : in.outputs;
@@ -111,23 +111,24 @@ DEVICE void add_squares(float& sum, float& squares, const Pack<T>& pack, float m
 
 // x into shared memory, normalised where the instruction says so; rows lie `pitch` numbers apart. All consumers take part.
 // A thread's first vector, mostly its only one, stays in registers meanwhile.
-DEVICE void stage_rows(const Linear& in, T* staged, int pitch, float* parts, int rows, bool keeps) {
+DEVICE void stage_rows(const Linear& in, T* staged, int pitch, float* parts, int rows, bool keeps, u32 launch) {
     constexpr int EACH = WARPS / ROWS;  // warps of a row
     constexpr int STEP = EACH * 32 * SIZE;
     const int warp = threadIdx.x / 32, row = warp / EACH, width = row < rows ? static_cast<int>(in.inputs) : 0;
     const int begin = (warp % EACH * 32 + threadIdx.x % 32) * SIZE;
-    const T* from = in.x + row * in.inputs;
+    const i64 from = row * in.inputs;
+    const bool wired = in.flags & X_WIRED;
     T* const to = staged + row * pitch;
     Pack<T> held = {}, gain = {}, shift = {};
     float sum = 0.0f, squares = 0.0f;
     if (begin < width) {
-        held = load_fresh(from + begin);
         if (in.gain) gain = load_pack(in.gain + begin);
         if (in.shift) shift = load_pack(in.shift + begin);
+        held = arriving(in.x, from + begin, wired, launch);
         if (in.gain) add_squares(sum, squares, held, 0.0f);
     }
     for (int at = begin + STEP; at < width; at += STEP) {
-        const Pack<T> pack = load_fresh(from + at);
+        const Pack<T> pack = arriving(in.x, from + at, wired, launch);
         store_pack(to + at, pack);
         if (in.gain) add_squares(sum, squares, pack, 0.0f);
     }
@@ -296,7 +297,8 @@ DEVICE float joined(const Linear& in, const Share& share, const float* partial, 
 }
 
 // One phase, for the consumers of a block.
-DEVICE void run_linear(const Linear& in, int phase, Ring& ring, u8* work, i64 partial_at, float* parts, int rows) {
+DEVICE void run_linear(const Linear& in, int phase, Ring& ring, u8* work, i64 partial_at, float* parts, int rows,
+                       u32 launch) {
     T* const x = reinterpret_cast<T*>(work);
     float* const partial = reinterpret_cast<float*>(work + partial_at);
     const int pitch = static_cast<int>(in.inputs) + 16;  // so that rows do not meet in one bank
@@ -304,11 +306,15 @@ DEVICE void run_linear(const Linear& in, int phase, Ring& ring, u8* work, i64 pa
     const int height = in.format ? TILE_HEIGHT : 1;
     const int first = share.first * height;
     const int own = min(share.own * height, static_cast<int>(in.outputs) - first);
-    const auto index = [&](int i) { return i / own * in.outputs + first + i % own; };
-    float added = 0.0f;  // what this thread's first result is added to: asked for before it is needed
-    if (in.residual && static_cast<int>(threadIdx.x) < own * rows)
-        added = to_float(T{__ldcg(reinterpret_cast<const u16*>(in.residual + index(threadIdx.x)))});
-    stage_rows(in, x, pitch, parts, rows, in.normed && blockIdx.x == phase % gridDim.x);
+    const auto index = [&](int i) -> i64 { return i / own * in.outputs + first + i % own; };
+    const auto to_add = [&](int i) {
+        const bool wired = in.flags & RESIDUAL_WIRED;
+        if (wired) return to_float(T{receive(static_cast<const u32*>(in.residual) + index(i), launch)});
+        return to_float(T{__ldcg(static_cast<const u16*>(in.residual) + index(i))});
+    };
+    stage_rows(in, x, pitch, parts, rows, in.normed && blockIdx.x == phase % gridDim.x, launch);
+    float added = 0.0f;  // to this thread's first result: asked for before it is needed
+    if (in.residual && static_cast<int>(threadIdx.x) < own * rows) added = to_add(threadIdx.x);
     if (in.format)
         Choice<FORMATS>::run(in.format, in, share, ring, x, pitch, rows, partial);
     else if (in.unit_shift == 0)
@@ -322,7 +328,7 @@ DEVICE void run_linear(const Linear& in, int phase, Ring& ring, u8* work, i64 pa
         const int local = i % own, m = i / own, n = first + local;
         float y = joined(in, share, partial, local, m);
         if (in.row_scales) y *= in.row_scales[n];
-        if (in.gated) {
+        if ((in.flags & GATED)) {
             float other = joined(in, share, partial, local + share.own * height, m);
             if (in.row_scales) other *= in.row_scales[in.outputs + n];
             y = activate(rounded<T>(y), 3) * rounded<T>(other);
@@ -330,9 +336,9 @@ DEVICE void run_linear(const Linear& in, int phase, Ring& ring, u8* work, i64 pa
             if (in.bias) y += to_float(in.bias[n]);
             y = activate(y, static_cast<int>(in.activation));
             if (in.factor) y *= to_float(in.factor[n]);
-            if (in.residual && i >= CONSUMERS) added = to_float(T{__ldcg(reinterpret_cast<const u16*>(in.residual + index(i)))});
+            if (in.residual && i >= CONSUMERS) added = to_add(i);
             y += added;
         }
-        in.out[index(i)] = Rounded<T>::of(y);
+        leave(in.out, in.out_wire, index(i), y, launch);
     }
 }

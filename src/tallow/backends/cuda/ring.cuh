@@ -1,5 +1,5 @@
-// A ring of places in shared memory that the card's copy engine fills: barriers that count bytes, copies in bulk, and a
-// barrier among all blocks of a grid. Compute capability 9.0 and up.
+// A ring of places in shared memory that the card's copy engine fills: barriers that count bytes, and copies in bulk; and
+// wires from block to block. Compute capability 9.0 and up.
 #pragma once
 #include "common.cuh"
 
@@ -36,15 +36,31 @@ DEVICE void copy_in_bulk(void* to, const void* from, u32 bytes, u64* barrier) {
                  : "memory");
 }
 
-// What another block has written is read past the first cache.
-template <class V> DEVICE Pack<V> load_fresh(const V* from) {
-    return {__ldcg(reinterpret_cast<const uint4*>(from))};
-}
+// What another kernel has written is read past the first cache.
+template <class V> DEVICE Pack<V> load_fresh(const V* from) { return {__ldcg(reinterpret_cast<const uint4*>(from))}; }
 
-DEVICE u32 read_acquired(const u32* at) {
-    u32 value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
-    return value;
+// A wire is how numbers of two bytes get from block to block within a launch: each is a word, whose upper half is the
+// number of the launch, so that who reads it knows whether it is there (as NCCL's LL protocol does). A wire is written once
+// in a launch, and launches that share it follow each other.
+DEVICE void send(u32* to, u16 bits, u32 launch) {
+    asm volatile("st.volatile.global.u32 [%0], %1;" ::"l"(to), "r"(launch << 16 | bits) : "memory");
+}
+DEVICE u16 receive(const u32* from, u32 launch) {
+    u32 word;
+    do {
+        asm volatile("ld.volatile.global.u32 %0, [%1];" : "=r"(word) : "l"(from) : "memory");
+    } while (word >> 16 != launch);
+    return static_cast<u16>(word);
+}
+DEVICE uint2 receive_four(const u32* from, u32 launch) {
+    u32 a, b, c, d;
+    do {
+        asm volatile("ld.volatile.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+                     : "l"(from)
+                     : "memory");
+    } while (a >> 16 != launch || b >> 16 != launch || c >> 16 != launch || d >> 16 != launch);
+    return make_uint2(__byte_perm(a, b, 0x5410), __byte_perm(c, d, 0x5410));
 }
 
 // Registers of each thread of four warps from here on, where the architecture can: more for those that compute, taken from
