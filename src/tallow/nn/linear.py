@@ -19,15 +19,22 @@ class Linear(Module):
         out_features: width of the output.
         vb: weights ``weight`` (out, in) and, if ``bias``, ``bias`` (out,).
         bias: whether there is one.
+        scale: what the outputs are multiplied by, (out,), or None. On a card weight and bias take it in, so that no
+            kernel has to follow the product.
     """
 
-    def __init__(self, in_features: int, out_features: int, vb: VarBuilder, *, bias: bool = True) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, vb: VarBuilder, *, bias: bool = True, scale: Tensor | None = None
+    ) -> None:
+        taken_in = scale is not None and vb.device.kind != "cpu"
+        vb = vb if scale is None or not taken_in else vb.scaled(scale)
+        self.scale = None if taken_in else scale
         self.weight = vb.weight((out_features, in_features))
         self.bias = vb.get((out_features,), "bias") if bias else None
 
     def __call__(self, x: Tensor, *, activation: str | None = None, residual: Tensor | None = None) -> Tensor:
         """(…, in) -> (…, out); activation and residual are fused, see ``ops.linear``."""
-        return ops.linear(x, self.weight, self.bias, activation=activation, residual=residual)
+        return ops.linear(x, self.weight, self.bias, activation=activation, scale=self.scale, residual=residual)
 
     def extra_repr(self) -> str:
         """Its sizes and storage."""

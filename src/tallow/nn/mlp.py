@@ -24,8 +24,7 @@ class GatedMLP(Module):
         self, dim: int, hidden: int, vb: VarBuilder, *, bias: bool = False, scale: Tensor | None = None
     ) -> None:
         self.gate_up = StackedLinear(dim, {"gate_proj": hidden, "up_proj": hidden}, vb, bias=bias)
-        down = vb.pp("down_proj")
-        self.down = Linear(hidden, dim, down if scale is None else down.scaled(scale), bias=bias)
+        self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=bias, scale=scale)
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(…, dim) -> (…, dim), the residual added."""

@@ -345,8 +345,10 @@ class VarBuilder:
         self._used.add(full)
         if self.factors is not None:
             numbers = array if isinstance(array, np.ndarray) else array.dequantize()
-            product = numbers.astype(np.float32) * self.factors.reshape(-1, *[1] * (len(wanted) - 1))
-            array = product.astype(numbers.dtype)
+            product = numbers.astype(np.float32)
+            product *= self.factors.reshape(-1, *[1] * (len(wanted) - 1))
+            array = product.astype(numbers.dtype, copy=False)
+            self._release(full)
         return full, self._slice(array, full, split)
 
     def _slice(self, array: Stored, full: str, split: str | None) -> Stored:

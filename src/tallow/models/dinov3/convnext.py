@@ -73,7 +73,7 @@ class Layer(Module):
         self.depthwise = Conv2d(dim, dim, 7, vb.pp("depthwise_conv"), padding=3, groups=dim)
         self.norm = LayerNorm(dim, vb.pp("layer_norm"), eps)
         self.fc1 = Linear(dim, 4 * dim, vb.pp("pointwise_conv1"))
-        self.fc2 = Linear(4 * dim, dim, vb.pp("pointwise_conv2").scaled(vb.get((dim,), "gamma", "float32")))
+        self.fc2 = Linear(4 * dim, dim, vb.pp("pointwise_conv2"), scale=vb.get((dim,), "gamma", "float32"))
 
     def __call__(self, x: Tensor) -> Tensor:
         """(b, h, w, dim) -> (b, h, w, dim)."""

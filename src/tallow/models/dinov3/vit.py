@@ -162,7 +162,7 @@ class Attention(Module):
         self.num_heads = config.num_attention_heads
         biased = {"q_proj": config.query_bias, "k_proj": config.key_bias, "v_proj": config.value_bias}
         self.qkv = StackedLinear(dim, dict.fromkeys(biased, dim), vb, bias=[name for name in biased if biased[name]])
-        self.out = Linear(dim, dim, vb.pp("o_proj").scaled(scale), bias=config.proj_bias)
+        self.out = Linear(dim, dim, vb.pp("o_proj"), bias=config.proj_bias, scale=scale)
 
     def __call__(self, x: Tensor, angles: Angles, residual: Tensor) -> Tensor:
         """(b, n, dim) -> (b, n, dim), the residual added."""
@@ -188,7 +188,7 @@ class MLP(Module):
     def __init__(self, config: DINOv3ViTConfig, vb: VarBuilder, scale: Tensor) -> None:
         dim, hidden = config.hidden_size, config.intermediate_size
         self.up = Linear(dim, hidden, vb.pp("up_proj"), bias=config.mlp_bias)
-        self.down = Linear(hidden, dim, vb.pp("down_proj").scaled(scale), bias=config.mlp_bias)
+        self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=config.mlp_bias, scale=scale)
 
     def __call__(self, x: Tensor, residual: Tensor) -> Tensor:
         """(…, dim) -> (…, dim), the residual added."""
@@ -208,7 +208,7 @@ class Layer(Module):
     def __init__(self, config: DINOv3ViTConfig, vb: VarBuilder) -> None:
         dim, hidden = config.hidden_size, config.intermediate_size
         self.norm1 = LayerNorm(dim, vb.pp("norm1"), config.layer_norm_eps)
-        scales = [vb.get((dim,), f"layer_scale{i}.lambda1", "float32") for i in (1, 2)]  # the weights take them in
+        scales = [vb.get((dim,), f"layer_scale{i}.lambda1", "float32") for i in (1, 2)]
         self.attention = Attention(config, vb.pp("attention"), scales[0])
         self.norm2 = LayerNorm(dim, vb.pp("norm2"), config.layer_norm_eps)
         mlp = vb.pp("mlp")
