@@ -23,6 +23,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where what has been compiled lies for the next test."""
+    return tmp_path_factory.mktemp("emulator")
+
+
 def run(folder, name, *arguments):
     command = [sys.executable, "-m", f"tests.backends.cuda.emulator.{name}", *map(str, arguments)]
     environment = os.environ | {"EMULATOR_FOLDER": str(folder)}
@@ -35,8 +41,8 @@ def run(folder, name, *arguments):
     [(1, 5, 40, 3), (3, 0, 40, 2), (8, 30, 40, 2), (1, 700, 1000, 2), (1, 39, 40, 3)],
     ids=["one", "rows that begin", "many rows", "keys split among blocks", "a full cache"],
 )
-def test_a_decoder(tmp_path, rows, held, capacity, steps):
-    run(tmp_path, "decoder", rows, held, capacity, steps)
+def test_a_decoder(folder, rows, held, capacity, steps):
+    run(folder, "decoder", rows, held, capacity, steps)
 
 
 @pytest.mark.parametrize(
@@ -44,5 +50,5 @@ def test_a_decoder(tmp_path, rows, held, capacity, steps):
     [("bfloat16", 1, 50, 4104), ("bfloat16", 2, 1000, 72), ("q4_1", 1, 96, 1024), ("q6_k", 3, 64, 512),
      ("int8", 2, 96, 320)],
 )  # fmt: skip
-def test_linear(tmp_path, storage, rows, outputs, inputs):
-    run(tmp_path, "linear", storage, rows, outputs, inputs)
+def test_linear(folder, storage, rows, outputs, inputs):
+    run(folder, "linear", storage, rows, outputs, inputs)

@@ -1,9 +1,11 @@
 """Stands in for CuPy and for a card. To be imported before anything of the CUDA backend, in a process of its own."""
 
 import ctypes
+import hashlib
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -43,7 +45,7 @@ def empty(shape, dtype):
     return memory[begin : begin + size].view(dtype).reshape(shape).view(Array)
 
 
-cupy = MagicMock(ndarray=Array, empty=empty)
+cupy = MagicMock(ndarray=Array, empty=empty, __spec__=ModuleSpec("cupy", None))
 sys.modules["cupy"] = cupy
 for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.api", "cupy_backends.cuda.api.driver",
              "cupy_backends.cuda.api.runtime", "cupy.cuda", "cupy.cuda.memory"):  # fmt: skip
@@ -56,14 +58,14 @@ class Emulated:
     """What ``kernels.function`` gives: the kernel for some macros, compiled for the CPU."""
 
     def __init__(self, macros):
-        folder = Path(os.environ["EMULATOR_FOLDER"])
-        source, library = folder / "program.cpp", folder / f"{abs(hash(tuple(macros.items())))}.so"
-        source.write_text(translated())
-        header = folder / "macros.h"
-        header.write_text("".join(f"#define {name} {value}\n" for name, value in macros.items()))
-        command = ["c++", "-std=c++20", "-O1", "-g", "-w", "-shared", "-fPIC", "-pthread", "-fsanitize=undefined",
-                   "-fno-sanitize-recover=all", f"-I{HERE}", "-include", header, source, "-o", library]  # fmt: skip
-        subprocess.run(command, check=True)
+        text = "".join(f"#define {name} {value}\n" for name, value in macros.items()) + translated()
+        stem = Path(os.environ["EMULATOR_FOLDER"]) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
+        if not library.exists():
+            source.write_text(text)
+            command = ["c++", "-std=c++20", "-O1", "-g", "-w", "-shared", "-fPIC", "-pthread", "-fsanitize=undefined",
+                       "-fno-sanitize-recover=all", f"-I{HERE}", source, "-o", library]  # fmt: skip
+            subprocess.run(command, check=True)
         self._launch = ctypes.CDLL(str(library)).launch
 
     def together(self, grid, block, arguments, shared):
