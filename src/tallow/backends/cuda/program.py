@@ -7,7 +7,6 @@ the attention to it: each pair is one phase. What cannot be a phase is launched 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,110 +14,34 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import graph
+from tallow.backends.cuda import graph, phases
 from tallow.backends.cuda.blocks import CudaBlocks
 from tallow.backends.cuda.kernels import NAMES, function
+from tallow.backends.cuda.phases import (
+    APPENDS,
+    GATED,
+    INTERLEAVED,
+    RESIDUAL_WIRED,
+    SLOT,
+    WIRED,
+    X_WIRED,
+    Attend,
+    Linear,
+    Wire,
+)  # fmt: skip
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH
 from tallow.device import compute_capability
 from tallow.ops.kv_cache import KVCache
 
 MOST_ROWS = 8
-SLOT = 4096  # bytes of a place in the ring
 FLIGHT = 8  # places that are being filled at a time: more only make everything else wait
-_WARPS, _THREADS = 16, 640  # see program.cuh
+_THREADS = 640  # see program.cuh
 _SHARED = 226 << 10  # bytes of shared memory of a block
 _MOST_WORK = 112 << 10  # of them for activations and sums: the rest is the ring's
-_WORDS = 32  # of an instruction
-_LANE_BYTES = 512  # that a warp reads of a row at once
 
 on = False
 """Whether recordings make programs. Off: a phase still takes longer than the kernels that it stands for, so that only
 tests ask for them."""
-
-
-GATED, X_WIRED, RESIDUAL_WIRED = 1, 2, 4
-APPENDS, INTERLEAVED, WIRED = 1, 2, 4  # see program.cuh
-
-
-class Wire(NamedTuple):
-    """A place on the wire that a phase sends its result over.
-
-    Attributes:
-        phase: its number.
-        offset: in numbers, from the beginning of the result.
-    """
-
-    phase: int
-    offset: int
-
-
-class Linear(NamedTuple):
-    """A phase that multiplies: the fields of ``Linear`` in program.cuh."""
-
-    kind: int
-    out: Any
-    out_wire: Any
-    x: Any
-    codes: Any
-    high: Any
-    scales: Any
-    supers: Any
-    row_scales: Any
-    bias: Any
-    factor: Any
-    residual: Any
-    gain: Any
-    shift: Any
-    normed: Any
-    outputs: int
-    inputs: int
-    format: int
-    activation: int
-    flags: int
-    unit_shift: int
-    pieces: int
-    piece: int
-    code_bytes: int
-    high_bytes: int
-    scale_bytes: int
-    super_bytes: int
-    eps: float
-
-
-class Attend(NamedTuple):
-    """A phase that attends: the fields of ``Attend`` in program.cuh."""
-
-    kind: int
-    out: Any
-    out_wire: Any
-    q: Any
-    k: Any
-    v: Any
-    keys: Any
-    values: Any
-    lengths: Any
-    cosines: Any
-    sines: Any
-    q_gain: Any
-    k_gain: Any
-    turned: Any
-    scratch: Any
-    tickets: Any
-    batch: int
-    n: int
-    heads: int
-    kv_heads: int
-    capacity: int
-    value_width: int
-    q_stride_b: int
-    q_stride_n: int
-    k_stride_b: int
-    v_stride_b: int
-    angle_stride: int
-    flags: int
-    splits: int
-    scale: float
-    eps: float
 
 
 class Norm(NamedTuple):
@@ -179,31 +102,31 @@ class Program:
         return kept
 
     def _launch(self) -> list[Any]:
-        blocks = _multiprocessors()
-        x_bytes = max((_x_bytes(self.at_once, p.inputs) for p in self.phases if isinstance(p, Linear)), default=0)
+        blocks = phases.multiprocessors()
+        x_bytes = max((phases.x_bytes(self.at_once, p.inputs) for p in self.phases if isinstance(p, Linear)), default=0)
         attends = [phase for phase in self.phases if isinstance(phase, Attend)]
-        group = max((_group(phase) for phase in attends), default=1)
+        group = max((phases.group_of(phase) for phase in attends), default=1)
         work = x_bytes + max(
-            (_partial_bytes(self.at_once, p, blocks) for p in self.phases if isinstance(p, Linear)), default=0
+            (phases.partial_bytes(self.at_once, p, blocks) for p in self.phases if isinstance(p, Linear)), default=0
         )
-        work = -(-max(work, _attend_bytes(self.head, group) if attends else 0) // 128) * 128
+        work = -(-max(work, phases.attend_bytes(self.head, group) if attends else 0) // 128) * 128
         slots = (_SHARED - work) // (SLOT + 16)
         counters = _lasting(
-            2 + sum(map(_spots, attends)), np.uint32
+            2 + sum(map(phases.spots, attends)), np.uint32
         )  # of launches, of blocks that have ended, of splits
         wires = {i: _lasting(self.phases[i].out.size, np.uint32) for i in sorted(self.wired)}
         listed: list[Linear | Attend] = []
         begin = 2
         for number, phase in enumerate(self.phases):
             if isinstance(phase, Attend):
-                splits, queries = _most_splits(phase, group, blocks), phase.n * (phase.heads // phase.kv_heads)
+                splits, queries = phases.most_splits(phase, group, blocks), phase.n * (phase.heads // phase.kv_heads)
                 scratch = phase.batch * phase.kv_heads * (queries + group) * splits * (self.head + 2)
                 tickets = counters[begin:]
-                begin += _spots(phase)
+                begin += phases.spots(phase)
                 phase = phase._replace(splits=splits, tickets=tickets, scratch=cupy.empty(scratch, np.float32))
             phase = phase._replace(out_wire=wires.get(number))
             listed.append(phase)
-        encoded = b"".join(_encoded(phase, wires) for phase in listed)
+        encoded = b"".join(phases.encoded(phase, wires) for phase in listed)
         instructions = _lasting(len(encoded) // 8, np.uint64, np.frombuffer(encoded, np.uint64))
         shared = slots * (SLOT + 16) + work
         run = function(
@@ -325,14 +248,17 @@ def linear(
         graph.flush()
         program, first, source, added = _program(x.dtype, rows), None, x, residual
         assert program is not None
-    cut = _tiles(program, weight) if tiled else _dense(program.at_once, weight, outputs)
+    cut = phases.tiled_cut(weight, program.format_of(weight)) if tiled else phases.dense_cut(program.at_once, weight)
     flags = GATED * gated | X_WIRED * isinstance(source, Wire) | RESIDUAL_WIRED * isinstance(added, Wire)
     phase = Linear(
         kind=0, out=out, out_wire=None, x=source, bias=bias, factor=factor, residual=added,
         gain=first and first.gain, shift=first and first.shift, normed=first and first.out, outputs=outputs,
         inputs=inputs, activation=activation, flags=flags, eps=first.eps if first is not None else 0.0, **cut,
     )  # fmt: skip
-    if _x_bytes(program.at_once, inputs) + _partial_bytes(program.at_once, phase, _multiprocessors()) > _MOST_WORK:
+    if (
+        phases.x_bytes(program.at_once, inputs) + phases.partial_bytes(program.at_once, phase, phases.multiprocessors())
+        > _MOST_WORK
+    ):
         return False
     if first is not None:
         program.norms.append(first)
@@ -432,76 +358,6 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
     return True
 
 
-def _dense(at_once: int, weight: Any, outputs: int) -> dict[str, Any]:
-    """How rows of a dense weight are cut into units and pieces."""
-    bytes_of_row, pieces, unit = weight.shape[1] * weight.itemsize, 1, 1
-    piece = bytes_of_row
-    if bytes_of_row > SLOT:
-        pieces = -(-bytes_of_row // SLOT)
-        piece = -(-bytes_of_row // pieces // _LANE_BYTES) * _LANE_BYTES
-        pieces = -(-bytes_of_row // piece)
-    else:
-        rows = weight.shape[0] / _multiprocessors()  # of a block
-        most = 4 if at_once <= 4 else 2
-        while unit < most and 2 * unit * bytes_of_row <= SLOT and rows >= _WARPS * unit:
-            unit *= 2
-    return {"codes": weight, "format": 0, "unit_shift": unit.bit_length() - 1, "pieces": pieces, "piece": piece,
-            "row_scales": None, "high": None, "scales": None, "supers": None, "code_bytes": 0,
-            "high_bytes": 0, "scale_bytes": 0, "super_bytes": 0}  # fmt: skip
-
-
-def _tiles(program: Program, weight: CudaBlocks) -> dict[str, Any]:
-    """How rows of tiles of a quantised weight are cut into pieces."""
-    codes, high, scales, supers = weight.planes
-    down, across = weight.size
-    of_rows = weight.layout.run == 0
-    sizes = [0 if plane is None else plane.nbytes // (down * across) for plane in (codes, high, scales)]
-    if of_rows:
-        sizes[2] = 0
-    supers_bytes = 0 if supers is None else supers.nbytes // down * 4 // across
-    step = 1 if supers is None else 4
-    piece = max(1, int(SLOT / (sum(sizes) + supers_bytes / 4)) // step) * step
-    even = -(-across // -(-across // piece))  # pieces as equal as can be
-    piece = -(-even // step) * step
-    return {"codes": codes, "high": high, "scales": None if of_rows else scales, "supers": supers,
-            "row_scales": scales if of_rows else None, "format": program.format_of(weight),
-            "unit_shift": HEIGHT.bit_length() - 1, "pieces": -(-across // piece), "piece": piece,
-            "code_bytes": sizes[0], "high_bytes": sizes[1], "scale_bytes": sizes[2],
-            "super_bytes": supers_bytes}  # fmt: skip
-
-
-def _x_bytes(at_once: int, inputs: int) -> int:
-    return at_once * (inputs + 16) * 2
-
-
-def _partial_bytes(at_once: int, phase: Linear, blocks: int) -> int:
-    """Of the sums that a block's warps leave behind."""
-    rows = phase.outputs // HEIGHT + 1 if phase.format else phase.outputs
-    own = (-(-rows // blocks)) * (2 if phase.flags & GATED else 1)
-    units = own if phase.format else -(-own // (1 << phase.unit_shift))
-    return -(-units // _WARPS) * _WARPS * (at_once << phase.unit_shift) * 4
-
-
-def _attend_bytes(head: int, group: int) -> int:
-    return 4 * ((group + 2) * head + _WARPS * group * (head + 2))
-
-
-def _group(phase: Attend) -> int:
-    """Queries that read a key together, where there are many keys."""
-    queries = phase.n * (phase.heads // phase.kv_heads)
-    return 4 if queries > 2 else queries
-
-
-def _spots(phase: Attend) -> int:
-    """Queries in all, each of which may be split among blocks."""
-    return phase.batch * phase.kv_heads * phase.n * (phase.heads // phase.kv_heads)
-
-
-def _most_splits(phase: Attend, group: int, blocks: int) -> int:
-    queries = phase.n * (phase.heads // phase.kv_heads)
-    return max(1, min(32, blocks // (phase.batch * phase.kv_heads * -(-queries // group))))
-
-
 def _heads_fit(d: int) -> bool:
     return 16 <= d <= 256 and d & (d - 1) == 0
 
@@ -522,20 +378,6 @@ def _stride(x: Any, axis: int) -> int:
     return int(x.strides[axis] // x.itemsize)
 
 
-def _encoded(phase: Linear | Attend, wires: dict[int, Any]) -> bytes:
-    """A phase as the kernel reads it: addresses, 64-bit integers and doubles."""
-    parts = []
-    for value in phase:
-        if isinstance(value, float):
-            parts.append(struct.pack("<d", value))
-        elif isinstance(value, Wire):
-            wire = wires[value.phase]
-            parts.append(struct.pack("<q", wire.data.ptr + value.offset * wire.itemsize))
-        else:
-            parts.append(struct.pack("<q", 0 if value is None else value if isinstance(value, int) else value.data.ptr))
-    return b"".join(parts).ljust(8 * _WORDS, b"\0")
-
-
 def _lasting(size: int, dtype: type[np.generic], values: np.ndarray[Any, Any] | None = None) -> Any:
     """Values, or zeros, on the card from now on, in memory that no other kernel's results are given."""
     nbytes = size * np.dtype(dtype).itemsize
@@ -547,7 +389,3 @@ def _lasting(size: int, dtype: type[np.generic], values: np.ndarray[Any, Any] | 
         array.data.copy_from_host_async(values.ctypes.data, nbytes, stream)
     stream.synchronize()
     return array
-
-
-def _multiprocessors() -> int:
-    return int(cupy.cuda.Device().attributes["MultiProcessorCount"])

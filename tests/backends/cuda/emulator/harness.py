@@ -51,7 +51,7 @@ for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.api", "c
              "cupy_backends.cuda.api.runtime", "cupy.cuda", "cupy.cuda.memory"):  # fmt: skip
     sys.modules[name] = MagicMock()
 
-from tallow.backends.cuda import graph, program  # noqa: E402
+from tallow.backends.cuda import graph, phases, program  # noqa: E402
 
 
 class Emulated:
@@ -93,7 +93,7 @@ def flush():
 
 
 graph.recorded, graph.flush = lambda: recording, flush
-program.on, program._can, program._multiprocessors = True, lambda: True, lambda: BLOCKS
+program.on, program._can, phases.multiprocessors = True, lambda: True, lambda: BLOCKS
 program.function = lambda file, name, shared, **macros: Emulated(macros)
 program._lasting = lambda size, dtype, values=None: array(np.zeros(size, dtype) if values is None else values)
 
