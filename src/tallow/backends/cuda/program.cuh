@@ -67,6 +67,13 @@ DEVICE Pack<T> arriving(const void* from, i64 at, bool wired, u32 launch) {
     return {make_uint4(low.x, low.y, high.x, high.y)};
 }
 
+// One lane of a warp waits for a number of a wire before all of them look: otherwise the looking of all, again and again,
+// would take up more of the way to memory than the weights do.
+DEVICE void wait_for_first(const void* wire, i64 at, u32 launch) {
+    if (threadIdx.x % 32 == 0) receive(static_cast<const u32*>(wire) + at, launch);
+    __syncwarp();
+}
+
 // A result into its array, and onto its wire if there is one.
 DEVICE void leave(T* out, u32* wire, i64 at, float y, u32 launch) {
     const T number = Rounded<T>::of(y);

@@ -157,6 +157,7 @@ template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, 
                           : each == QUERIES + 1 ? task.row * in.v_stride_b + task.kv_head * HEAD
                                                 : task.row * in.q_stride_b + at * in.q_stride_n + head * HEAD;
         float x[SIZE], raw[SIZE];
+        if (in.flags & WIRED) wait_for_first(from, place, launch);
         unpack(x, arriving(from, place + lane * SIZE, in.flags & WIRED, launch));
 #pragma unroll
         for (int i = 0; i < SIZE; ++i) raw[i] = x[i];

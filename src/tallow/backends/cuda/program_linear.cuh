@@ -121,6 +121,8 @@ DEVICE void stage_rows(const Linear& in, T* staged, int pitch, float* parts, int
     T* const to = staged + row * pitch;
     Pack<T> held = {}, gain = {}, shift = {};
     float sum = 0.0f, squares = 0.0f;
+    const int first_column = warp % EACH * 32 * SIZE;
+    if (wired && first_column < width) wait_for_first(in.x, from + first_column, launch);
     if (begin < width) {
         if (in.gain) gain = load_pack(in.gain + begin);
         if (in.shift) shift = load_pack(in.shift + begin);
