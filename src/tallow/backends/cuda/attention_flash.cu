@@ -15,8 +15,6 @@ constexpr bool KEPT = D * TILES <= 128;  // whether queries stay in registers; e
 constexpr bool AHEAD = MASKED && TILES == 1;  // whether there are registers to read the mask before the scores are made
 constexpr int PITCH = D + 8;  // numbers from one row to the next in shared memory: eight rows meet in no bank
 
-DEVICE u32 shared_address(const void* at) { return static_cast<u32>(__cvta_generic_to_shared(at)); }
-
 // 16 bytes from memory to shared memory in the background; zeros where `there` is false.
 DEVICE void copy_later(u16* to, const T* from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
@@ -42,9 +40,6 @@ DEVICE void load_transposed(u32 (&r)[4], const u16* at) {
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                     \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
 
-template <class A, class B> constexpr bool SAME = false;
-template <class A> constexpr bool SAME<A, A> = true;
-
 // c (16, 8) += a (16, 16) · b (16, 8)
 DEVICE void add_product(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     if constexpr (SAME<T, bf16>)
@@ -61,15 +56,6 @@ template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, 
         const bool there = first + row < end && column < HEAD;
         copy_later(tile + row * PITCH + column, there ? from + (first + row) * stride + column : from, there);
     }
-}
-
-DEVICE float quad_max(float x) {
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-DEVICE float quad_sum(float x) {
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
 }  // namespace

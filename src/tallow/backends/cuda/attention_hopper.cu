@@ -65,9 +65,6 @@ DEVICE u64 descriptor(u32 at, int panels) {
     WGMMA(TYPE, "128", FIRST_32 NEXT_32, "%64,%65,%66,%67", "%68", "%69", "%70", EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), \
           EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56))
 
-template <class A, class B> constexpr bool SAME = false;
-template <class A> constexpr bool SAME<A, A> = true;
-
 // c (64, 2 N) = keep · c + a (64, 16) · b (16, 2 N), in the background.
 template <int TRANSPOSED_B, int N>
 DEVICE void add_product(float (&c)[N], u32 a0, u32 a1, u32 a2, u32 a3, u64 b, bool keep) {
@@ -148,15 +145,6 @@ template <int LANES> struct Rows {
                      : "memory");
     }
 };
-
-DEVICE float quad_max(float x) {
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-DEVICE float quad_sum(float x) {
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
 
 // Of one query so far, in powers of two.
 struct Softmax {

@@ -190,6 +190,23 @@ DEVICE float warp_sum(float x) {
     return x;
 }
 
+// Over four neighbouring lanes, the same in all of them.
+DEVICE float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+DEVICE float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// An address in shared memory as instructions take it.
+DEVICE u32 shared_address(const void* at) { return static_cast<u32>(__cvta_generic_to_shared(at)); }
+
+// Whether two types are one.
+template <class A, class B> constexpr bool SAME = false;
+template <class A> constexpr bool SAME<A, A> = true;
+
 // The activations of ops.linear, by the numbers that linear.py gives them.
 DEVICE float activate(float x, int name) {
     switch (name) {

@@ -167,7 +167,7 @@ def _checked(
     if op.name == "to_device" and args[0].device.kind == "cpu":
         raise CaptureError(f"{op.name} cannot be recorded: it brings what lies on the CPU now, and never again")
     try:
-        if op.name not in _PROGRAMMED and not _gives_view(op, args):
+        if _now.graph.program is not None and op.name not in _PROGRAMMED and not _gives_view(op, args):
             flush()
         return run()
     except RuntimeError as error:

@@ -120,6 +120,13 @@ _WHOLLY_AFTER = ("attention_flash", "program")
 """Sources without ``wait_for_previous``: for work that is large enough for launches not to matter."""
 
 
+def multiprocessors() -> int:
+    """Of the current card."""
+    return int(
+        cupy.cuda.runtime.deviceGetAttribute(16, cupy.cuda.runtime.getDevice())
+    )  # cudaDevAttrMultiProcessorCount
+
+
 _tickets: dict[int, Any] = {}
 TICKETS = 1 << 16
 

@@ -47,8 +47,7 @@ def linear(
     if matrix is None or dtype not in NAMES or (residual is not None and residual.storage.dtype != dtype):
         return NotImplemented
     check_linear(x.shape, matrix.shape, bias, scale, residual)
-    if activation not in ACTIVATIONS:
-        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    _check_activation(activation)
     rows, count, distance = matrix_of(x.storage)
     out = cupy.empty((count, matrix.shape[0]), dtype)
     if out.size and not matrix.shape[1]:
@@ -57,7 +56,7 @@ def linear(
     added = None if residual is None else residual.storage
     if out.size:
         if distance == x.shape[-1] and program.linear(
-            out, rows, matrix, offset, ACTIVATIONS[activation], factor, _as_rows(added, out)
+            out, rows, matrix, offset, ACTIVATIONS[activation], factor, added
         ):
             return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
         if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
@@ -68,6 +67,11 @@ def linear(
         else:
             return NotImplemented
     return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
+
+
+def _check_activation(activation: str | None) -> None:
+    if activation not in ACTIVATIONS:
+        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
 
 
 def _quantised(
@@ -82,13 +86,12 @@ def _quantised(
         wide = Tensor(blocks.widened(dtype), x.device)
         return linear(x, wide, bias, activation=activation, scale=scale, residual=residual)
     check_linear(x.shape, blocks.shape, bias, scale, residual)
-    if activation not in ACTIVATIONS:
-        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    _check_activation(activation)
     out = cupy.empty((count, blocks.shape[0]), dtype)
     added = None if residual is None else residual.storage
     vectors = _vectors(bias, scale)
     if distance == x.shape[-1] and program.linear(
-        out, rows, blocks, vectors[0], ACTIVATIONS[activation], vectors[1], _as_rows(added, out)
+        out, rows, blocks, vectors[0], ACTIVATIONS[activation], vectors[1], added
     ):
         return Tensor(out.reshape((*x.shape[:-1], blocks.shape[0])), x.device)
     multiply(out, rows, distance, blocks, *vectors, ACTIVATIONS[activation], added)
@@ -104,8 +107,7 @@ def _eight_bits(
     if dtype not in NAMES or empty or (residual is not None and residual.storage.dtype != dtype):
         return NotImplemented
     check_linear(x.shape, matrix.shape, bias, scale, residual)
-    if activation not in ACTIVATIONS:
-        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    _check_activation(activation)
     rows, count, distance = matrix_of(x.storage)
     few = count <= FEW and _even(matrix.codes, matrix.shape[1]) and _even(rows, distance)
     scaling = fp8.scaling(matrix, dtype) if _even(rows, distance) else None
@@ -144,11 +146,6 @@ def _vectors(bias: Tensor | None, scale: Tensor | None) -> tuple[Any, Any]:
     shared = given[0].dtype if given[0].dtype in NAMES and given[-1].dtype == given[0].dtype else cupy.float32
     offset, factor = (None if each is None else cupy.ascontiguousarray(each.storage, shared) for each in (bias, scale))
     return offset, factor
-
-
-def _as_rows(residual: Any, out: Any) -> Any:
-    """A residual of out's size in out's shape, or None."""
-    return None if residual is None else residual.reshape(out.shape) if residual.flags.c_contiguous else residual
 
 
 def _even(array: Any, distance: int) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple
 
-import cupy
-
 from tallow.backends.cuda.blocks import CudaBlocks
+from tallow.backends.cuda.kernels import multiprocessors
 from tallow.backends.cuda.tiles import HEIGHT
 
 SLOT = 4096  # bytes of a place in the ring
@@ -185,8 +184,3 @@ def encoded(phase: Linear | Attend, wires: dict[int, Any]) -> bytes:
         else:
             parts.append(struct.pack("<q", 0 if value is None else value if isinstance(value, int) else value.data.ptr))
     return b"".join(parts).ljust(8 * _WORDS, b"\0")
-
-
-def multiprocessors() -> int:
-    """Of the current card: a program has a block for each."""
-    return int(cupy.cuda.Device().attributes["MultiProcessorCount"])

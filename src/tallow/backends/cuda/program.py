@@ -16,7 +16,7 @@ import numpy as np
 
 from tallow.backends.cuda import graph, phases
 from tallow.backends.cuda.blocks import CudaBlocks
-from tallow.backends.cuda.kernels import NAMES, function
+from tallow.backends.cuda.kernels import NAMES, function, multiprocessors
 from tallow.backends.cuda.phases import (
     APPENDS,
     GATED,
@@ -28,7 +28,7 @@ from tallow.backends.cuda.phases import (
     Attend,
     Linear,
     Wire,
-)  # fmt: skip
+)
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH
 from tallow.device import compute_capability
 from tallow.ops.kv_cache import KVCache
@@ -102,7 +102,7 @@ class Program:
         return kept
 
     def _launch(self) -> list[Any]:
-        blocks = phases.multiprocessors()
+        blocks = multiprocessors()
         x_bytes = max((phases.x_bytes(self.at_once, p.inputs) for p in self.phases if isinstance(p, Linear)), default=0)
         attends = [phase for phase in self.phases if isinstance(phase, Attend)]
         group = max((phases.group_of(phase) for phase in attends), default=1)
@@ -111,9 +111,8 @@ class Program:
         )
         work = -(-max(work, phases.attend_bytes(self.head, group) if attends else 0) // 128) * 128
         slots = (_SHARED - work) // (SLOT + 16)
-        counters = _lasting(
-            2 + sum(map(phases.spots, attends)), np.uint32
-        )  # of launches, of blocks that have ended, of splits
+        # Of launches, of blocks that have ended, of splits.
+        counters = _lasting(2 + sum(map(phases.spots, attends)), np.uint32)
         wires = {i: _lasting(self.phases[i].out.size, np.uint32) for i in sorted(self.wired)}
         listed: list[Linear | Attend] = []
         begin = 2
@@ -171,9 +170,9 @@ class Program:
 
 
 def _program(dtype: np.dtype[Any], rows: int) -> Program | None:
-    """The open program for rows of a type, or a new one; None where there can be none."""
+    """The open program for rows of a type, or a new one; None for rows and types that there are none for."""
     now = graph.recorded()
-    if now is None or rows > MOST_ROWS or dtype == np.float32 or dtype not in NAMES or not _can():
+    if now is None or rows > MOST_ROWS or dtype == np.float32 or dtype not in NAMES:
         return None
     if now.program is not None and (now.program.dtype, now.program.rows) != (dtype, rows):
         graph.flush()
@@ -182,12 +181,24 @@ def _program(dtype: np.dtype[Any], rows: int) -> Program | None:
     return now.program
 
 
+def _anew(program: Program) -> Program:
+    """Close the open program, and open another one like it."""
+    graph.flush()
+    now = graph.recorded()
+    assert now is not None
+    now.program = Program(program.dtype, program.rows)
+    return now.program
+
+
 def _can() -> bool:
-    return on and compute_capability(cupy.cuda.runtime.getDevice()) >= (9, 0)
+    """Whether this thread makes a recording on a card that programs run on. Asked first: mostly it doesn't."""
+    return on and graph.recorded() is not None and compute_capability(cupy.cuda.runtime.getDevice()) >= (9, 0)
 
 
 def norm(out: Any, x: Any, parameters: tuple[Any, ...], eps: float, launch: Callable[[], None]) -> bool:
     """Whether a norm of a few rows waits for the linear map that reads it."""
+    if not _can():
+        return False
     width = x.shape[-1]
     rows = x.size // width
     if any(p.dtype != x.dtype or p.data.ptr % 16 for p in parameters) or not _even(x, width):
@@ -196,9 +207,7 @@ def norm(out: Any, x: Any, parameters: tuple[Any, ...], eps: float, launch: Call
     if program is None:
         return False
     if program.waiting is not None:
-        graph.flush()
-        program = _program(x.dtype, rows)
-        assert program is not None
+        program = _anew(program)
     gain, shift = (*parameters, None)[:2]
     program.waiting = Norm(out, x, gain, shift, eps, launch)
     return True
@@ -216,9 +225,11 @@ def linear(
         bias: (outputs,), or None.
         activation: its number in common.cuh.
         factor: (outputs,), or None.
-        residual: (rows, outputs), or None.
+        residual: as many numbers as out, or None.
         gated: whether the result is that of ``ops.linear_swiglu``.
     """
+    if not _can():
+        return False
     (rows, outputs), inputs = out.shape, weight.shape[1]
     vectors = [each for each in (bias, factor, residual) if each is not None]
     if any(each.dtype != x.dtype for each in vectors) or not _even(x, inputs):
@@ -245,9 +256,7 @@ def linear(
         or source is None
         or (residual is not None and added is None)
     ):
-        graph.flush()
-        program, first, source, added = _program(x.dtype, rows), None, x, residual
-        assert program is not None
+        program, first, source, added = _anew(program), None, x, residual
     cut = phases.tiled_cut(weight, program.format_of(weight)) if tiled else phases.dense_cut(program.at_once, weight)
     flags = GATED * gated | X_WIRED * isinstance(source, Wire) | RESIDUAL_WIRED * isinstance(added, Wire)
     phase = Linear(
@@ -256,7 +265,7 @@ def linear(
         inputs=inputs, activation=activation, flags=flags, eps=first.eps if first is not None else 0.0, **cut,
     )  # fmt: skip
     if (
-        phases.x_bytes(program.at_once, inputs) + phases.partial_bytes(program.at_once, phase, phases.multiprocessors())
+        phases.x_bytes(program.at_once, inputs) + phases.partial_bytes(program.at_once, phase, multiprocessors())
         > _MOST_WORK
     ):
         return False
@@ -293,6 +302,8 @@ def append(
         interleaved: as for ``ops.rope``.
         turned: where the queries go, (b, 1, heads, d).
     """
+    if not _can():
+        return False
     b, n, _, d = k.shape
     arrays = [each for each in (q, k, v) if each is not None]
     if n != 1 or cache.dtype.numpy != k.dtype or not _heads_fit(d) or not all(map(_side_by_side, arrays)):
@@ -303,9 +314,7 @@ def append(
     if program is None:
         return False
     if program.waiting is not None or program.head not in (0, d):
-        graph.flush()
-        program = _program(k.dtype, b)
-        assert program is not None
+        program = _anew(program)
     program.waiting = Append(cache, q, k, v, angles, gains, eps, interleaved, turned, launch)
     return True
 
@@ -320,6 +329,8 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
         scale: of scores.
         causal: whether queries see no further than themselves; then there is one of each row.
     """
+    if not _can():
+        return False
     b, n, heads, d = q.shape
     if cache.dtype.numpy != q.dtype or not _heads_fit(d) or not _side_by_side(q) or (causal and n > 1):
         return False
@@ -329,9 +340,7 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
     new = program.waiting
     belongs = isinstance(new, Append) and new.cache is cache and (new.q is None or new.turned.data.ptr == q.data.ptr)
     if (new is not None and not belongs) or program.head not in (0, d):
-        graph.flush()
-        program, new = _program(q.dtype, b * n), None
-        assert program is not None
+        program, new = _anew(program), None
     assert new is None or isinstance(new, Append)
     again = any(isinstance(p, Attend) and p.flags & APPENDS and p.lengths is cache.held.storage for p in program.phases)
     query = q if new is None or new.q is None else new.q

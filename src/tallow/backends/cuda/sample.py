@@ -7,7 +7,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda.kernels import NAMES, function, matrix_of
+from tallow.backends.cuda.kernels import NAMES, function, matrix_of, multiprocessors
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
 
@@ -42,7 +42,7 @@ def sample(
     name = NAMES[x.dtype]
     one = 2.0 ** (62 - vocab.bit_length())  # the likeliest token's probability as a whole number: no sum overflows
     options = (float(temperature), int(top_k), float(top_p), float(min_p), one)
-    most = _processors()  # blocks wait for each other, so all of them must run at once
+    most = multiprocessors()  # blocks wait for each other, so all of them must run at once
     for first in range(0, rows, most):
         part = slice(first, min(first + most, rows))
         count = part.stop - part.start
@@ -52,10 +52,6 @@ def sample(
         operands = (out[part], x[part], fixed[part], held[part], _shared(most, _DIGITS[name]))
         run((blocks, count), (threads,), (*operands, vocab, distance, *options))
     return Tensor(out, logits.device)
-
-
-def _processors() -> int:
-    return int(cupy.cuda.runtime.deviceGetAttribute(16, cupy.cuda.runtime.getDevice()))  # multiprocessors
 
 
 def _shared(rows: int, digits: int) -> Any:
