@@ -86,13 +86,24 @@ class BlockMatrix:
 
         What is too large for float16 becomes infinite.
         """
-        out = np.empty(self.shape, dtype)
-        step = max(1, (1 << 22) // max(1, self.shape[1]))
-        with np.errstate(over="ignore"):
-            for begin in range(0, len(out), step):
-                out[begin : begin + step] = self[begin : begin + step].dequantize()
-        return out
+        return widened(self, dtype)
 
     def rows(self, ids: Array) -> Array:
         """The rows ``ids`` (integers of any shape) in float32: shape (…, columns)."""
         return self[ids.ravel()].dequantize().reshape(*ids.shape, self.shape[1])
+
+
+def widened(matrix: Any, dtype: np.dtype[Any], band: int = 1) -> Array:
+    """A matrix that gives stretches of its rows and ``dequantize()``, widened so many rows at a time.
+
+    Args:
+        matrix: (rows, columns).
+        dtype: floating point.
+        band: rows that should not be torn apart.
+    """
+    out = np.empty(matrix.shape, dtype)
+    step = max(1, (1 << 22) // max(1, matrix.shape[1]) // band) * band
+    with np.errstate(over="ignore"):
+        for begin in range(0, len(out), step):
+            out[begin : begin + step] = matrix[begin : begin + step].dequantize()
+    return out

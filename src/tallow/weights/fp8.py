@@ -13,13 +13,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tallow.errors import DTypeError, ShapeError, WeightsError
+from tallow.errors import DTypeError, ShapeError
+from tallow.weights.block_matrix import widened
+from tallow.weights.quantize import absmax_scales
 
 Array = np.ndarray[Any, Any]
 E4M3 = np.dtype(ml_dtypes.float8_e4m3fn)
 LARGEST = np.float32(448)
 BLOCK = 128
-_TINY = np.float32(np.finfo(np.float32).tiny)
 
 
 class Fp8Matrix:
@@ -85,12 +86,7 @@ class Fp8Matrix:
 
         What is too large for float16 becomes infinite.
         """
-        out = np.empty(self.shape, dtype)
-        step = max(1, (1 << 22) // max(1, self.shape[1]) // BLOCK) * BLOCK
-        with np.errstate(over="ignore"):
-            for begin in range(0, len(out), step):
-                out[begin : begin + step] = self[begin : begin + step].dequantize()
-        return out
+        return widened(self, dtype, BLOCK)
 
     def rows(self, ids: Array) -> Array:
         """The rows ``ids`` (integers of any shape) in float32: shape (…, columns)."""
@@ -113,11 +109,7 @@ def quantize_fp8(array: Array) -> Fp8Matrix:
     if array.ndim != 2:
         raise ShapeError(f"quantize_fp8: expected a matrix, found shape {array.shape}")
     wide = np.asarray(array, np.float32)
-    largest = np.abs(wide).max(axis=1, initial=0.0, keepdims=True)
-    if not np.isfinite(largest).all():
-        raise WeightsError("quantize_fp8: the weights hold NaN or infinity")
-    scales = (largest / LARGEST).astype(np.float32)
-    scales[scales < _TINY] = 0  # denormal scales have too few bits to divide by
+    scales = absmax_scales("quantize_fp8", wide, LARGEST)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(scales > 0, wide / scales, np.float32(0))
     return Fp8Matrix(np.clip(values, -LARGEST, LARGEST).astype(E4M3), scales)

@@ -116,12 +116,30 @@ def quantize_int8(array: Array, group: int | None = None) -> Int8Matrix:
             return Int8Matrix(np.zeros((rows, 0), np.int8), np.zeros(rows, np.float32))
         raise ShapeError(f"quantize_int8: groups of {group} do not divide {columns} columns")
     wide = np.asarray(array, np.float32).reshape(rows, columns // size, size)
-    largest = np.abs(wide).max(axis=2, initial=0.0)
-    if not np.isfinite(largest).all():
-        raise WeightsError("quantize_int8: the weights hold NaN or infinity")
-    scales = (largest / np.float32(127)).astype(np.float32)
-    scales[scales < _TINY] = 0  # denormal scales have too few bits to divide by
+    scales = absmax_scales("quantize_int8", wide, np.float32(127))
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(scales[:, :, None] > 0, np.rint(wide / scales[:, :, None]), 0)
     values = np.clip(values, -127, 127).astype(np.int8).reshape(rows, columns)
     return Int8Matrix(values, scales.reshape(rows) if group is None else scales)
+
+
+def absmax_scales(name: str, wide: Array, largest: np.float32) -> Array:
+    """What numbers along the last axis are divided by, so that none is beyond the largest that a type holds.
+
+    Args:
+        name: of the function that an error names.
+        wide: float32.
+        largest: that the type holds.
+
+    Returns:
+        float32, without the last axis; 0 for nothing but zeros.
+
+    Raises:
+        WeightsError: for NaN or infinity.
+    """
+    found = np.abs(wide).max(axis=-1, initial=0.0)
+    if not np.isfinite(found).all():
+        raise WeightsError(f"{name}: the weights hold NaN or infinity")
+    scales: Array = (found / largest).astype(np.float32)
+    scales[scales < _TINY] = 0  # denormal scales have too few bits to divide by
+    return scales

@@ -35,7 +35,7 @@ def test_cupy_shares_the_memory(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pytorch_shares_the_memory(dtype):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs PyTorch beside the card")
     x = tl.asarray([[1, 0, 1], [0, 1, 1]], dtype=dtype, device="cuda")
     theirs = torch.from_dlpack(x)
     assert (theirs.data_ptr(), str(theirs.dtype)) == (x.storage.data.ptr, f"torch.{dtype}")

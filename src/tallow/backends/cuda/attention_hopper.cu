@@ -210,7 +210,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     next_may_start();
     wait_for_previous();
     extern __shared__ __align__(1024) unsigned char shared[];
-    const u32 key_tiles = static_cast<u32>(__cvta_generic_to_shared(shared)), value_tiles = key_tiles + STAGES * TILE;
+    const u32 key_tiles = shared_address(shared), value_tiles = key_tiles + STAGES * TILE;
     const int blocks = (static_cast<int>(n) + QUERIES - 1) / QUERIES, number = blockIdx.x;
     // Blocks of a head are neighbours, for they read the same keys; but where they differ in length the longest go first.
     const int head = causal ? number % static_cast<int>(heads) : number / blocks;

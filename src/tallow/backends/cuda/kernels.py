@@ -122,9 +122,8 @@ _WHOLLY_AFTER = ("attention_flash", "program")
 
 def multiprocessors() -> int:
     """Of the current card."""
-    return int(
-        cupy.cuda.runtime.deviceGetAttribute(16, cupy.cuda.runtime.getDevice())
-    )  # cudaDevAttrMultiProcessorCount
+    count = 16  # cudaDevAttrMultiProcessorCount
+    return int(cupy.cuda.runtime.deviceGetAttribute(count, cupy.cuda.runtime.getDevice()))
 
 
 _tickets: dict[int, Any] = {}
