@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tallow
+from tallow import cli
 from tests.cli.conftest import environment
 
 FAST = ("--device", "cpu", "--beam-size", "1", "--temperature", "0", "--language", "en")
@@ -198,6 +199,29 @@ def test_interrupting_leaves_nothing_half_written(checkpoint, tmp_path, delay):
     assert output == ""
     assert errors == "tallow: interrupted\n"
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_interrupt_that_comes_inside_a_finaliser_is_not_lost(monkeypatch, capsys):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    ended = []
+
+    def work(argv):
+        Finalised()
+        time.sleep(60)
+        ended.append(True)
+
+    monkeypatch.setattr(cli, "_run", work)
+    before = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    try:
+        assert cli.main([]) == 130
+        assert sys.unraisablehook is before[0]
+    finally:
+        signal.signal(signal.SIGINT, before[1])
+    assert ended == []
+    assert capsys.readouterr().err == "tallow: interrupted\n"
 
 
 def test_help_and_version_import_nothing_heavy():

@@ -6,10 +6,12 @@ Little is imported here, and the rest when it is needed: the command answers wit
 
 from __future__ import annotations
 
+import _thread
 import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise KeyboardInterrupt
 
     status = 130
-    before = signal.signal(signal.SIGINT, interrupt)
+    before, hook = signal.signal(signal.SIGINT, interrupt), sys.unraisablehook
+    sys.unraisablehook = _raise_again
     try:
         status = _run(argv)
     except KeyboardInterrupt:
@@ -52,10 +55,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         # Nothing interrupts the way out, where the process ends with this call.
         signal.signal(signal.SIGINT, signal.SIG_IGN if interrupted or argv is None else before)
+        sys.unraisablehook = hook
     if interrupted:
         print("tallow: interrupted", file=sys.stderr)
         return 130
     return status
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    """Interrupt once more when an interrupt came inside a finaliser, out of which Python lets no exception."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+
+    def interrupt() -> None:
+        time.sleep(0.01)  # until the finaliser has ended
+        _thread.interrupt_main()
+
+    _thread.start_new_thread(interrupt, ())
 
 
 def _run(argv: Sequence[str] | None) -> int:
