@@ -11,6 +11,7 @@ import numpy as np
 from tallow import _cpu
 from tallow.ops import zeros
 from tallow.runtime.kv_cache import DecoderCache
+from tallow.runtime.memory import CHUNK
 from tallow.runtime.request import Options, Request
 from tallow.runtime.resident import use
 from tallow.runtime.result import Generation
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from tallow.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
-CHUNK = 512  # tokens of each prompt that are read at a time
 
 
 def start(
@@ -67,7 +67,7 @@ def start(
 
 
 def generate(
-    model: LanguageModel, requests: Sequence[Request], cache: DecoderCache, chunk: int = CHUNK
+    model: LanguageModel, requests: Sequence[Request], cache: DecoderCache, chunk: int | None = None
 ) -> Generator[tuple[int, str], None, None]:
     """Write answers.
 
@@ -76,12 +76,13 @@ def generate(
         requests: prompts and what is asked for, the same of all; each has room for what it needs.
         cache: with as many rows; each holds the first ``reused`` tokens of its prompt. Rows are put into another order,
             and afterwards the cache holds all but the last token of the answers that were finished last.
-        chunk: tokens of each prompt to read at a time.
+        chunk: tokens of each prompt to read at a time; None for as many as suit the device.
 
     Yields:
         (row, text): more text of the answer in that place of the list of prompts. A request's own attributes tell the
         rest; those that are not finished when the generator is closed were cancelled.
     """
+    chunk = chunk or CHUNK[cache.layers[0].device.kind]
     active = sorted(requests, key=lambda r: r.reused - len(r.prompt))  # the longest first
     cache.select([requests.index(request) for request in active])
     begun = time.perf_counter()
@@ -93,7 +94,7 @@ def generate(
     middle = time.perf_counter()
     if not rows:  # cancelled
         return
-    if len(prompts[0]) >= CHUNK:
+    if len(prompts[0]) >= chunk:
         _cpu.release_buffers()  # of results as long as a chunk; single tokens need none of it
     guesses: list[list[int]] = [[] for _ in active]
     options = requests[0].options  # those of all

@@ -24,6 +24,8 @@ _FLOAT16, _FLOAT32 = 2, 4
 _SCALE = 4  # bytes of a scale in int8
 _FP8 = 33 / 32  # bytes of a number in fp8, with its share of the scale of a row, which has 128 numbers at least
 _KEPT = 64 << 20  # bytes of past results that the CPU backend keeps for the next of their size (csrc/core/buffers.cpp)
+CHUNK = {"cpu": 512, "cuda": 2048}
+"""Tokens of each prompt that are read at a time: more only where so many cores have too little to do with fewer."""
 _CUDA_FIXED = 100_000_000  # on a card: kernels, the workspace of cuBLASLt, pieces of weights on their way
 
 
@@ -41,6 +43,7 @@ class Sizes(NamedTuple):
         results: of one pass, each size counted as often as such results live side by side.
         live: of those, what lives at once at the busiest moment.
         fixed: bytes that come with the family whatever its size: tokenizer, media libraries, Tallow's own code.
+        results_per_token: of one pass, for each of the ``CHUNK`` tokens that are read at a time.
     """
 
     matrices: int
@@ -53,6 +56,7 @@ class Sizes(NamedTuple):
     results: int
     live: int
     fixed: int
+    results_per_token: int = 0
 
 
 class MemoryEstimate(NamedTuple):
@@ -100,7 +104,7 @@ def whisper_sizes(config: Mapping[str, Any]) -> Sizes:
 
 
 def decoder_sizes(config: Mapping[str, Any]) -> Sizes:
-    """Qwen and Llama: attention with grouped heads and a gated MLP; prompts are read in chunks of 512 tokens."""
+    """Qwen and Llama: attention with grouped heads and a gated MLP; prompts are read in chunks."""
     d, f, layers, vocab = (
         config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
     )
@@ -118,9 +122,10 @@ def decoder_sizes(config: Mapping[str, Any]) -> Sizes:
         cache_per_row=0,
         cache_per_token=2 * layers * kv,
         context=config.get("max_position_embeddings") or 2048,
-        results=512 * (2 * d + max(2 * q + 3 * kv, 3 * f)) + vocab,
-        live=512 * (2 * d + max(2 * q + 3 * kv, 3 * f)) + vocab,
+        results=vocab,
+        live=vocab,
         fixed=700 * vocab + 15_000_000,  # the tokenizer, measured; modules
+        results_per_token=2 * d + max(2 * q + 3 * kv, 3 * f),
     )
 
 
@@ -267,11 +272,18 @@ def estimate_checkpoint(
     if device.kind == "cpu":
         return _estimate(sizes, itemsize, quantize, batch, context)
     computed = _FLOAT16 if itemsize == _FLOAT16 or _has_fp8(checkpoint) else _FLOAT32
-    return _estimate(sizes._replace(fixed=_CUDA_FIXED), itemsize, quantize, batch, context, computed)
+    sizes = sizes._replace(fixed=_CUDA_FIXED)
+    return _estimate(sizes, itemsize, quantize, batch, context, computed, CHUNK[device.kind])
 
 
 def _estimate(
-    sizes: Sizes, itemsize: float, quantize: str | None, batch: int, context: int | None, computed: int = _FLOAT32
+    sizes: Sizes,
+    itemsize: float,
+    quantize: str | None,
+    batch: int,
+    context: int | None,
+    computed: int = _FLOAT32,
+    chunk: int = CHUNK["cpu"],
 ) -> MemoryEstimate:
     """What sizes come to; everything but matrices is in numbers of so many bytes: see ``computed``."""
     matrices = int(sizes.matrices * itemsize)
@@ -282,10 +294,11 @@ def _estimate(
     elif quantize == "int4":
         matrices = min(matrices, (sizes.matrices - sizes.tables) * 5 // 8 + sizes.tables * 17 // 16)
     tokens = sizes.context if context is None else min(context, sizes.context)
+    read = sizes.results_per_token * chunk
     return MemoryEstimate(
         weights=matrices + computed * sizes.tensors,
         cache=computed * batch * (sizes.cache_per_row + tokens * sizes.cache_per_token),
-        activations=min(computed * batch * sizes.results, computed * batch * sizes.live + _KEPT),
+        activations=min(computed * batch * (sizes.results + read), computed * batch * (sizes.live + read) + _KEPT),
         fixed=sizes.fixed,
     )
 

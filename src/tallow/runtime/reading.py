@@ -10,7 +10,8 @@ import numpy as np
 
 from tallow import ops
 from tallow.errors import ArgumentError
-from tallow.runtime.generate import CHUNK, read_padded
+from tallow.runtime.generate import read_padded
+from tallow.runtime.memory import CHUNK
 from tallow.runtime.prompts import token_ids
 from tallow.runtime.resident import use
 from tallow.runtime.sampling import log_probabilities
@@ -43,10 +44,11 @@ def score(model: LanguageModel, text: str | Sequence[int]) -> Score:
     if not 2 <= len(ids) <= model.context:
         raise ArgumentError(f"score: the text has {len(ids):,} tokens; there must be from 2 to {model.context:,}")
     cache = model.new_cache(1, len(ids))
+    chunk = CHUNK[cache.layers[0].device.kind]
     logprobs: list[float] = []
     with span("score", tokens=len(ids)), use(model):
-        for begin in range(0, len(ids) - 1, CHUNK):
-            part = ids[begin : begin + CHUNK]
+        for begin in range(0, len(ids) - 1, chunk):
+            part = ids[begin : begin + chunk]
             hidden = model.hidden(Tensor(np.array([part])), cache)
             for first in range(0, len(part), _LOGITS):
                 nexts = ids[begin + first + 1 : begin + min(first + _LOGITS, len(part)) + 1]
@@ -76,7 +78,7 @@ def embed(
         batch = order[begin : begin + batch_size]
         cache = model.new_cache(len(batch), len(prompts[batch[0]]))
         with span("embed", texts=len(batch)), use(model):
-            hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK)
+            hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK[cache.layers[0].device.kind])
         out[batch] = hidden.numpy()
     vectors = ops.l2_normalize(Tensor(out[:, :dims].copy()))
     return vectors[0] if single else vectors
