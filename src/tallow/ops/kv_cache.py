@@ -13,10 +13,11 @@ from tallow.dtypes import DType, as_dtype
 from tallow.errors import DTypeError, ShapeError
 from tallow.ops.conversion import copy
 from tallow.ops.dispatch import operation
+from tallow.ops.pages import PAGE, PageTable
 from tallow.tensor import Tensor
 
-PANELS = {"cpu": 16, "cuda": 1}
-"""Keys that lie side by side on each kind of device: the CPU's kernel computes the scores of as many at once."""
+PANEL = 16
+"""Keys that lie side by side on the CPU: its kernel computes the scores of as many at once."""
 
 
 class KVCache:
@@ -24,9 +25,10 @@ class KVCache:
 
     Address space for the whole capacity is reserved at once; memory is used as rows grow.
 
-    Keys lie in panels of 16, transposed, as attention reads them: ``keys[row, head, p, i, j]`` is feature i of the key
-    at position 16 p + j. (On a card a panel has one key.) Values lie as ``values[row, head, position, feature]``,
-    features padded to a multiple of 16.
+    On the CPU keys lie in panels of 16, transposed, as attention reads them: ``keys[row, head, p, i, j]`` is feature i
+    of the key at position 16 p + j. Values lie as ``values[row, head, position, feature]``, features padded to a
+    multiple of 16. On a card both lie in pages, ``[page, head, position in the page, feature]``, which a table gives
+    to rows.
 
     Args:
         batch: rows; no more can be held later.
@@ -41,13 +43,13 @@ class KVCache:
     Attributes:
         lengths: (batch,) int64 Tensor on the CPU: positions that each row holds. It changes as the cache does.
         held: the same where the cache lies; kernels read it there.
-        panel: keys that lie side by side.
+        table: on a card, which pages a row has; else None.
         scales: for int8 the steps (batch, kv_heads, 2, positions), float32, of keys and of values; else None.
     """
 
     __slots__ = (
-        "_most_rows", "capacity", "device", "dtype", "head_dim", "held", "keys", "kv_heads", "lengths", "panel",
-        "scales", "values",
+        "_most_rows", "capacity", "device", "dtype", "head_dim", "held", "keys", "kv_heads", "lengths", "scales",
+        "table", "values",
     )  # fmt: skip
 
     def __init__(
@@ -68,14 +70,20 @@ class KVCache:
         if self.dtype not in types:
             raise DTypeError(f"KVCache: stores {' or '.join(t.name for t in types)}, not {self.dtype.name}")
         self.kv_heads, self.head_dim, self.capacity = kv_heads, head_dim, capacity
-        self.panel = PANELS[self.device.kind]
-        panels = -(-capacity // self.panel)
         make = _empty if filled else _reserve
-        self.keys = make((batch, kv_heads, panels, head_dim, self.panel), self.dtype, self.device)
-        self.values = make((batch, kv_heads, panels * self.panel, -(-head_dim // 16) * 16), self.dtype, self.device)
+        width, panels = -(-head_dim // 16) * 16, -(-capacity // PANEL)
+        self.table: PageTable | None = None
         self.scales: Tensor | None = None
-        if self.dtype is dtypes.int8:
-            self.scales = make((batch, kv_heads, 2, panels * self.panel), dtypes.float32, self.device)
+        if self.device.kind == "cpu":
+            self.keys = make((batch, kv_heads, panels, head_dim, PANEL), self.dtype, self.device)
+            self.values = make((batch, kv_heads, panels * PANEL, width), self.dtype, self.device)
+            if self.dtype is dtypes.int8:
+                self.scales = make((batch, kv_heads, 2, panels * PANEL), dtypes.float32, self.device)
+        else:
+            self.table = PageTable(batch, capacity, self.device)
+            pages = self.table.rows.size
+            self.keys = make((pages, kv_heads, PAGE, head_dim), self.dtype, self.device)
+            self.values = make((pages, kv_heads, PAGE, width), self.dtype, self.device)
         self.lengths = Tensor(np.zeros(batch, np.int64))
         self.held = self.lengths.to(self.device)
         self._most_rows = batch
@@ -123,11 +131,17 @@ class KVCache:
     def view(self) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values in the plain layout: (batch, m, kv_heads, head_dim) each, m the longest row, and the lengths.
 
-        Keys are a copy, values a view (of int8 both are float32 copies). What lies beyond a row's length means nothing.
+        Keys are a copy, values a view (of int8, and on a card, both are copies, of int8 in float32). What lies beyond a
+        row's length means nothing.
         """
         m = self.length
         b, h, d = self.batch, self.kv_heads, self.head_dim
-        panels = self.keys.storage[:b, :, : -(-m // self.panel)]
+        if self.table is not None:
+            pages = self.table.held.storage[:b, : -(-m // PAGE)]
+            both = (x.storage[pages].transpose(0, 1, 3, 2, 4) for x in (self.keys, self.values))
+            paged, values = (x.reshape(b, -1, h, x.shape[-1])[:, :m, :, :d] for x in both)
+            return Tensor(paged, self.device), Tensor(values, self.device), self.held
+        panels = self.keys.storage[:b, :, : -(-m // PANEL)]
         keys = panels.transpose(0, 2, 4, 1, 3).reshape(b, -1, h, d)[:, :m]
         values = self.values.storage[:b, :, :m, :d].transpose(0, 2, 1, 3)
         if self.scales is not None:
@@ -150,7 +164,7 @@ class KVCache:
     def select(self, rows: Sequence[int]) -> None:
         """Keep or repeat rows, in place: afterwards row i holds what row ``rows[i]`` held, and there are ``len(rows)``.
 
-        Only rows that change are copied.
+        Only rows that change are copied, on a card only those that are repeated.
 
         Raises:
             ShapeError: for a row that is not there, or more rows than the cache was made for.
@@ -158,17 +172,10 @@ class KVCache:
         if not 1 <= len(rows) <= self._most_rows or min(rows) < 0 or max(rows) >= self.batch:
             allowed = f"1 to {self._most_rows} numbers from 0 to {self.batch - 1}"
             raise ShapeError(f"KVCache.select: rows must be {allowed}, found {list(rows)}")
-        changed = {target: source for target, source in enumerate(rows) if target != source}
-        held = self.lengths.storage.tolist()
-        aside = {
-            source: [copy(Tensor(part, self.device)).storage for part in self._row(source, held[source])]
-            for source in set(changed.values())
-            if source in changed
-        }
-        for target, source in changed.items():
-            parts = aside[source] if source in aside else self._row(source, held[source])
-            for to, part in zip(self._row(target, held[source]), parts, strict=True):
-                to[...] = part
+        if self.table is None:
+            self._copy_rows(rows)
+        else:
+            self._copy_pages(self.table.select(rows), self.lengths.storage[np.asarray(rows)].tolist())
         lengths = self.lengths.storage[np.asarray(rows, np.int64)]
         if len(rows) == self.batch:  # the same array: recordings read it
             self.lengths.storage[...] = lengths
@@ -187,8 +194,11 @@ class KVCache:
             raise ShapeError(f"KVCache.first: {rows} of {self.batch} rows")
         part = object.__new__(KVCache)
         part.dtype, part.device, part.capacity = self.dtype, self.device, self.capacity
-        part.kv_heads, part.head_dim, part._most_rows, part.panel = self.kv_heads, self.head_dim, rows, self.panel
-        part.keys, part.values = (Tensor(x.storage[:rows], self.device) for x in (self.keys, self.values))
+        part.kv_heads, part.head_dim, part._most_rows = self.kv_heads, self.head_dim, rows
+        part.keys, part.values = self.keys, self.values
+        part.table = None if self.table is None else self.table.first(rows)
+        if self.table is None:
+            part.keys, part.values = (Tensor(x.storage[:rows], self.device) for x in (self.keys, self.values))
         part.scales = None if self.scales is None else Tensor(self.scales.storage[:rows], self.device)
         part.lengths = Tensor(self.lengths.storage[:rows])
         part.held = part.lengths if self.held is self.lengths else Tensor(self.held.storage[:rows], self.device)
@@ -198,9 +208,32 @@ class KVCache:
         if self.held is not self.lengths:
             self.held.storage.set(self.lengths.storage)
 
+    def _copy_rows(self, rows: Sequence[int]) -> None:
+        """Copy what row ``rows[i]`` holds to row i, on the CPU."""
+        changed = {target: source for target, source in enumerate(rows) if target != source}
+        held = self.lengths.storage.tolist()
+        aside = {
+            source: [copy(Tensor(part)).storage for part in self._row(source, held[source])]
+            for source in set(changed.values())
+            if source in changed
+        }
+        for target, source in changed.items():
+            parts = aside[source] if source in aside else self._row(source, held[source])
+            for to, part in zip(self._row(target, held[source]), parts, strict=True):
+                to[...] = part
+
+    def _copy_pages(self, repeated: dict[int, int], lengths: Sequence[int]) -> None:
+        """Copy the pages of a row that is repeated into those of each row that repeats it."""
+        assert self.table is not None
+        for target, source in repeated.items():
+            count = -(-lengths[target] // PAGE)
+            to, read = (self.table.held.storage[row, :count] for row in (target, source))
+            for storage in (self.keys.storage, self.values.storage):
+                storage[to] = storage[read]
+
     def _row(self, row: int, length: int) -> list[Any]:
-        """Where the first positions of a row lie."""
-        parts = [self.keys.storage[row, :, : -(-length // self.panel)], self.values.storage[row, :, :length]]
+        """Where the first positions of a row lie, on the CPU."""
+        parts = [self.keys.storage[row, :, : -(-length // PANEL)], self.values.storage[row, :, :length]]
         return parts if self.scales is None else [*parts, self.scales.storage[row, :, :, :length]]
 
 
@@ -222,8 +255,13 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> None:
         if cache.scales is not None:
             (new_keys, key_steps), (new_values, value_steps) = _rounded(new_keys), _rounded(new_values)
             cache.scales.storage[row, :, :, length : length + count] = np.stack((key_steps.T, value_steps.T), axis=1)
-        cache.keys.storage[row, :, at // cache.panel, :, at % cache.panel] = new_keys
-        cache.values.storage[row, :, length : length + count, : cache.head_dim] = new_values.transpose(1, 0, 2)
+        if cache.table is None:
+            cache.keys.storage[row, :, at // PANEL, :, at % PANEL] = new_keys
+            cache.values.storage[row, :, length : length + count, : cache.head_dim] = new_values.transpose(1, 0, 2)
+        else:
+            page, place = cache.table.place(row, at)
+            cache.keys.storage[page, :, place] = new_keys
+            cache.values.storage[page, :, place, : cache.head_dim] = new_values
     cache.lengths.storage[...] += n if counts is None else counts
     cache._tell_card()
 

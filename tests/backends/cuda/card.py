@@ -22,6 +22,14 @@ def on_both(array, dtype=None):
     return x, x.to("cuda")
 
 
+def in_any_order(cache):
+    """The cache, its pages given to its rows in disorder."""
+    table = cache.table
+    table.rows[...] = np.random.default_rng(0).permutation(table.rows.size).reshape(table.rows.shape)
+    table.held.storage.set(table.rows)
+    return cache
+
+
 def error(out, expected):
     """‖out − expected‖ / ‖expected‖, in float64."""
     a, b = (each.to("cpu").numpy().astype(np.float64) for each in (out, expected))

@@ -15,10 +15,11 @@ except DeviceError as error:
 
 NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
 MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "SCALED": 0}
-SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512}
+SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512, "PAGED": 1}
 BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "FORMAT": "Blocks<bf16,4,32,0,1,0>"}
 PROGRAM = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "FLIGHT": 16, "HEAD": 128, "GROUP": 2, "FORMATS": ""}
-HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0}
+HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0, "PAGED": 0}
+FLASH = {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0, "PAGED": 0}
 VARIANTS = [
     ("norm.cu", NORM),
     ("norm.cu", NORM | {"T": "f16", "ROW": 4, "VECTOR": 1, "COUNT": 1}),
@@ -52,15 +53,16 @@ VARIANTS = [
     ("sample.cu", {"T": "f16", "DIGITS": 3, "THREADS": 1024}),
     ("sample.cu", {"T": "f32", "DIGITS": 4, "THREADS": 512}),
     ("attention_split.cu", SPLIT),
-    ("attention_split.cu", SPLIT | {"T": "f32", "C": "f32", "D": 64, "Q": 4, "THREADS": 256}),
-    ("attention_flash.cu", {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0}),
-    ("attention_flash.cu", {"T": "f16", "HEAD": 256, "TILES": 1, "MASKED": 0}),
-    ("attention_flash.cu", {"T": "bf16", "HEAD": 64, "TILES": 2, "MASKED": 0}),
-    ("attention_flash.cu", {"T": "f16", "HEAD": 24, "TILES": 1, "MASKED": 1}),
+    ("attention_split.cu", SPLIT | {"T": "f32", "C": "f32", "D": 64, "Q": 4, "THREADS": 256, "PAGED": 0}),
+    ("attention_flash.cu", FLASH),
+    ("attention_flash.cu", FLASH | {"T": "f16", "HEAD": 256, "TILES": 1, "PAGED": 1}),
+    ("attention_flash.cu", FLASH | {"HEAD": 64, "PAGED": 1}),
+    ("attention_flash.cu", FLASH | {"T": "f16", "HEAD": 24, "TILES": 1, "MASKED": 1}),
     ("attention_hopper.cu", HOPPER),
     ("attention_hopper.cu", HOPPER | {"GROUPS": 2, "RESIDENT": 2, "ROTARY": 1}),
     ("attention_hopper.cu", HOPPER | {"T": "f16", "HEAD": 128, "RESIDENT": 2}),
     ("attention_hopper.cu", HOPPER | {"HEAD": 128, "RESIDENT": 2, "ROTARY": 1}),
+    ("attention_hopper.cu", HOPPER | {"HEAD": 128, "RESIDENT": 2, "PAGED": 1}),
 ]
 
 

@@ -9,7 +9,7 @@ import cupy
 import numpy as np
 
 from tallow.backends.cuda import graph, program
-from tallow.backends.cuda.kernels import NAMES, TICKETS, adjacent, function, strides, tickets
+from tallow.backends.cuda.kernels import NAMES, TICKETS, adjacent, function, strides, table_of, tickets
 from tallow.backends.cuda.rotary import angles
 from tallow.device import compute_capability
 from tallow.ops.attention import check_attention, check_values, turned
@@ -59,8 +59,8 @@ def attention(
     if isinstance(k, KVCache):
         longest = k.capacity if graph.recording() else k.length
         check_attention(q, (k.batch, longest, k.kv_heads, k.head_dim), mask, None)
-        keys, values = k.keys.storage[: k.batch, :, :, :, 0], k.values.storage[: k.batch]  # (b, kv_heads, m, d)
-        held = k.held.storage
+        keys, values = k.keys.storage, k.values.storage  # (pages, kv_heads, PAGE, d)
+        held, table = k.held.storage, table_of(k)
     else:
         graph.flush()
         check_attention(q, k.shape, mask, lengths)
@@ -68,6 +68,7 @@ def attention(
         keys, values = k.storage.transpose(0, 2, 1, 3), v.storage.transpose(0, 2, 1, 3)
         longest = k.shape[1]
         held = None if lengths is None else cupy.ascontiguousarray(lengths.storage, cupy.int64)
+        table = None
     if any(each.dtype not in NAMES for each in (q.storage, keys, values)) or keys.dtype != values.dtype:
         return NotImplemented
     b, n, heads, d = q.shape
@@ -85,7 +86,7 @@ def attention(
         repeats = mask.ndim == 4 and 1 < mask.shape[0] < b
         shape = (mask.shape[0] if repeats else b, heads, n, longest)
         mask_array = cupy.broadcast_to(mask.storage.astype(cupy.float32, copy=False), shape)
-    rest = {"lengths": held, "mask": None if mask is None else mask_array, "m": longest}
+    rest = {"lengths": held, "table": table, "mask": None if mask is None else mask_array, "m": longest}
     rest |= {"scale": d**-0.5 if scale is None else float(scale), "causal": causal}
     queries, kv_heads = q.storage, keys.shape[1]
     if n * (heads // kv_heads) <= _SPLIT_UP_TO and _splits(queries, keys, values):
@@ -115,7 +116,7 @@ def _aligned(array: Any) -> Any:
 
 
 def _split(
-    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, mask: Any, m: int, scale: float, causal: bool
+    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, table: Any, mask: Any, m: int, scale: float, causal: bool
 ) -> None:
     b, n, heads, d = q.shape
     kv_heads = keys.shape[1]
@@ -129,17 +130,18 @@ def _split(
         splits = 1
     scratch = cupy.empty(splits * rows * b * at_once * (d + 2), cupy.float32)
     run = function(
-        "attention_split", "attention_split", T=NAMES[q.dtype], C=NAMES[keys.dtype], D=d, Q=at_once, THREADS=threads
-    )
+        "attention_split", "attention_split", T=NAMES[q.dtype], C=NAMES[keys.dtype], D=d, Q=at_once, THREADS=threads,
+        PAGED=int(table is not None),
+    )  # fmt: skip
     arguments = (
-        out, q, keys, values, _or_null(lengths), _or_null(mask), scratch, tickets(), n, heads, kv_heads, m,
-        *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
+        out, q, keys, values, _or_null(lengths), _or_null(mask), *_pages(table), scratch, tickets(), n, heads,
+        kv_heads, m, *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
     )  # fmt: skip
     run((splits, rows, b), (threads,), arguments)
 
 
 def _flash(
-    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, mask: Any, m: int, scale: float, causal: bool
+    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, table: Any, mask: Any, m: int, scale: float, causal: bool
 ) -> None:
     b, n, heads, d = q.shape
     width = -(-d // 16) * 16
@@ -154,9 +156,10 @@ def _flash(
         HEAD=d,
         TILES=tiles,
         MASKED=int(mask is not None),
+        PAGED=int(table is not None),
     )
     arguments = (
-        out, q, keys, values, _or_null(lengths), _or_null(mask), n, heads, keys.shape[1], m,
+        out, q, keys, values, _or_null(lengths), _or_null(mask), *_pages(table), n, heads, keys.shape[1], m,
         *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
     )  # fmt: skip
     run((-(-n // (64 * tiles)), heads, b), (128,), arguments, shared)
@@ -191,6 +194,7 @@ def _hopper(
     values: Any,
     *,
     lengths: Any,
+    table: Any,
     mask: None,
     m: int,
     scale: float,
@@ -204,17 +208,23 @@ def _hopper(
     run = function(
         "attention_hopper", "attention_hopper", shared, T=NAMES[q.dtype], HEAD=d, GROUPS=division.groups,
         RESIDENT=division.resident, STAGES=division.stages, ROTARY=int(rotary is not None),
+        PAGED=int(table is not None),
     )  # fmt: skip
     arguments = (
-        out, q, keys, values, _or_null(lengths), *turn_by, n, heads, keys.shape[1], m,
+        out, q, keys, values, _or_null(lengths), *_pages(table), *turn_by, n, heads, keys.shape[1], m,
         *strides(q)[:3], *_placed(keys), *_placed(values), scale, int(causal),
     )  # fmt: skip
     run((-(-n // (64 * division.groups)) * heads, b), (128 * division.groups,), arguments, shared)
 
 
 def _placed(keys: Any) -> list[int]:
-    """Strides of keys or values (b, kv_heads, m, d) along rows, heads and positions."""
+    """Strides of keys or values (rows or pages, kv_heads, positions, d), but for the last."""
     return strides(keys)[:3]
+
+
+def _pages(table: Any) -> tuple[Any, int]:
+    """The pages of rows, and from one row's to the next."""
+    return (0, 0) if table is None else (table, strides(table)[0])
 
 
 def _masked(mask: Any) -> list[int]:
@@ -238,8 +248,8 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
     if new_keys.size:
         run = function("kv_append", "kv_append", T=NAMES[new_keys.dtype], C=NAMES[cache.dtype.numpy])
         arguments = (
-            cache.keys.storage, cache.values.storage, cache.held.storage, new_keys, new_values, added,
-            tickets()[-1:], b, n, heads, d, width, cache.values.shape[2],
+            cache.keys.storage, cache.values.storage, table_of(cache), cache.held.storage, new_keys, new_values, added,
+            tickets()[-1:], b, n, heads, d, width, cache.capacity,
             *strides(new_keys)[:3], *strides(new_values)[:3],
         )  # fmt: skip
         launch = functools.partial(run, (b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)

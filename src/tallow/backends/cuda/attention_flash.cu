@@ -1,7 +1,7 @@
 // Attention of many queries on the tensor cores, without ever writing the scores down (Dao 2023, "FlashAttention-2").
 // A block has 64 TILES queries of one head, 16 TILES a warp, and walks over the keys in tiles of KEYS, the next of which is
 // on its way from memory while this one is worked on. T: bf16 or f16, of everything. HEAD: features of a head, a multiple
-// of 8. MASKED: whether there is a mask. Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute
+// of 8. MASKED: whether there is a mask. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart. Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute
 // capability 8.0 and up.
 #include "common.cuh"
 
@@ -48,23 +48,23 @@ DEVICE void add_product(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
         MMA("f16");
 }
 
-// Rows [first, first + ROWS) of a matrix with HEAD columns, zeros from row `end` on and beyond HEAD.
-template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, i64 first, i64 end) {
+// ROWS of a matrix with HEAD columns, zeros from row `end` on and beyond HEAD.
+template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, i64 end) {
     constexpr int CHUNKS = D / 8;
     for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
         const int row = i / CHUNKS, column = i % CHUNKS * 8;
-        const bool there = first + row < end && column < HEAD;
-        copy_later(tile + row * PITCH + column, there ? from + (first + row) * stride + column : from, there);
+        const bool there = row < end && column < HEAD;
+        copy_later(tile + row * PITCH + column, there ? from + row * stride + column : from, there);
     }
 }
 
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention_flash(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const float* mask, i64 n,
-                    i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b,
-                    i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, i64 mask_b,
-                    i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
+    attention_flash(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const float* mask,
+                    const int* table, i64 table_stride, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
+                    i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
+                    i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
     extern __shared__ __align__(16) u16 shared[];
     u16* const queries = shared;
     u16* const key_tiles = KEPT ? shared : shared + QUERIES * PITCH;  // two tiles (KEYS, PITCH); queries may lie there first
@@ -77,10 +77,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         return static_cast<int>(causal ? min(length, length - (n - 1 - query)) : length);
     };
     const int end = max(seen_by(min(first + QUERIES, n) - 1), 0), all_see = seen_by(first);  // keys that any, all see
-    const T* key_rows = keys + row * k_stride_b + kv_head * k_stride_h;
-    const T* value_rows = values + row * v_stride_b + kv_head * v_stride_h;
+    const auto load_keys = [&](int tile, int place) {
+        const int begin = tile * KEYS, from = PAGED ? begin % PAGE : begin;
+        const i64 lot = PAGED ? table[row * table_stride + begin / PAGE] : row;  // of rows that begin at one place
+        const T* key_rows = keys + lot * k_stride_b + kv_head * k_stride_h + from * k_stride_m;
+        const T* value_rows = values + lot * v_stride_b + kv_head * v_stride_h + from * v_stride_m;
+        load_tile<KEYS>(key_tiles + place * KEYS * PITCH, key_rows, k_stride_m, end - begin);
+        load_tile<KEYS>(value_tiles + place * KEYS * PITCH, value_rows, v_stride_m, end - begin);
+    };
 
-    load_tile<QUERIES>(queries, q + row * q_stride_b + head * q_stride_h, q_stride_n, first, n);
+    load_tile<QUERIES>(queries, q + row * q_stride_b + head * q_stride_h + first * q_stride_n, q_stride_n, n - first);
     copies_end();
     const auto load_query = [&](u32 (&to)[4], int t, int i) {
         load_matrices(to, queries + ((warp * TILES + t) * 16 + lane % 16) * PITCH + i * 16 + lane / 16 * 8);
@@ -112,17 +118,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         return query < n && key < end ? masks[query * mask_n + key * mask_m] : 0.0f;
     };
     const int tiles = (end + KEYS - 1) / KEYS;
-    if (tiles > 0) {
-        load_tile<KEYS>(key_tiles, key_rows, k_stride_m, 0, end);
-        load_tile<KEYS>(value_tiles, value_rows, v_stride_m, 0, end);
-    }
+    if (tiles > 0) load_keys(0, 0);
     copies_end();
     for (int tile = 0; tile < tiles; ++tile) {
         const int now = tile % 2, next = 1 - now;
-        if (tile + 1 < tiles) {
-            load_tile<KEYS>(key_tiles + next * KEYS * PITCH, key_rows, k_stride_m, (tile + 1) * KEYS, end);
-            load_tile<KEYS>(value_tiles + next * KEYS * PITCH, value_rows, v_stride_m, (tile + 1) * KEYS, end);
-        }
+        if (tile + 1 < tiles) load_keys(tile + 1, next);
         copies_end();
         float added[AHEAD ? KEYS / 8 : 1][4];
         if constexpr (AHEAD) {

@@ -3,7 +3,7 @@
 // Each of GROUPS warpgroups has 64 queries in registers; a block walks over the keys in tiles, STAGES - 1 of which are on
 // their way from memory. While the tensor cores mix the values of one tile, the softmax of the next is computed, and that of
 // other warpgroups and of other blocks, RESIDENT on a multiprocessor. T: bf16 or f16, of everything. HEAD: features of a
-// head. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
+// head. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart, a tile in each. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
 #include "common.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -104,8 +104,8 @@ template <int LANES> struct Rows {
         row = threadIdx.x / LANES, chunk = threadIdx.x % LANES, left = end - row;
         from = rows + row * stride + chunk * 8;
     }
-    // The next tile in the background, zeros from row `end` on.
-    DEVICE void load(u32 tile) {
+    // The next tile in the background, zeros from row `end` on. `page`: where its page begins, in numbers.
+    DEVICE void load(u32 tile, i64 page) {
         if (STEP > KEYS && row >= KEYS) return;
 #pragma unroll
         for (int i = 0; i < STEPS; ++i)
@@ -113,9 +113,9 @@ template <int LANES> struct Rows {
             for (int c = 0; c < CHUNKS; c += LANES)
                 asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                                  tile + swizzled(row, chunk + c) + i * STEP * 128),
-                             "l"(from + i * STEP * stride + c * 8), "r"(i * STEP < left ? 16 : 0)
+                             "l"(from + page + i * STEP * stride + c * 8), "r"(i * STEP < left ? 16 : 0)
                              : "memory");
-        from += KEYS * stride;
+        if (!PAGED) from += KEYS * stride;
         left -= KEYS;
     }
     // Turns what this thread has brought of a tile.
@@ -203,8 +203,8 @@ DEVICE void transpose(u32 (&words)[4], int lane) {
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    attention_hopper(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const float* cosines,
-                     const float* sines, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
+    attention_hopper(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const int* table,
+                     i64 table_stride, const float* cosines, const float* sines, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
                      i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
                      i64 v_stride_m, double scale, i64 causal) {
     next_may_start();
@@ -222,12 +222,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const int end = max(seen_by(min(first + QUERIES, queries) - 1), 0), all_see = seen_by(first);
     const int tiles = (end + KEYS - 1) / KEYS;
 
-    Rows<ROTARY ? HALF : 8> key_rows(keys + row * k_stride_b + kv_head * k_stride_h, k_stride_m, end);
-    Rows<8> value_rows(values + row * v_stride_b + kv_head * v_stride_h, v_stride_m, end);
+    const i64 lot = PAGED ? 0 : row;
+    Rows<ROTARY ? HALF : 8> key_rows(keys + lot * k_stride_b + kv_head * k_stride_h, k_stride_m, end);
+    Rows<8> value_rows(values + lot * v_stride_b + kv_head * v_stride_h, v_stride_m, end);
+    const auto page_of = [&](int tile) { return PAGED && tile < tiles ? table[row * table_stride + tile] : 0; };
+    int page = page_of(0), page_before = 0;  // of the tile whose keys come next, and of the one before
     // Copies are waited for in groups: the keys of a tile, and the values of the one before.
     const auto load_group = [&](int tile, int key_place, int value_place) {
-        if (tile < tiles) key_rows.load(key_tiles + key_place * TILE);
-        if (tile > 0 && tile <= tiles) value_rows.load(value_tiles + value_place * TILE);
+        if (tile < tiles) key_rows.load(key_tiles + key_place * TILE, page * k_stride_b);
+        if (tile > 0 && tile <= tiles) value_rows.load(value_tiles + value_place * TILE, page_before * v_stride_b);
+        page_before = page, page = page_of(tile + 1);
         asm volatile("cp.async.commit_group;" ::: "memory");
     };
 #pragma unroll

@@ -1,7 +1,8 @@
 // Attention of a few queries to many keys, as in decoding: it is bound by reading keys and values once, so the keys of a
 // row are split among blocks, and the block that ends last joins what they found.
 // T: type of queries and result; C: of keys and values. D: features of a head. THREADS of a block. Q: its queries, which are the
-// heads of a group at the queries' positions: query j of a (row, kv_head) is head j % group at position j / group.
+// heads of a group at the queries' positions: query j of a (row, kv_head) is head j % group at position j / group. PAGED:
+// whether keys and values lie in pages, k_stride_b and v_stride_b apart; else these are the distances between rows.
 // Within a block LANES threads read one key together, 16 bytes each, and keep a softmax of their own over the keys that
 // they have met (Milakov and Gimelshein 2018); at the end these are joined, as are those of the blocks (Dao et al. 2023,
 // "Flash-Decoding").
@@ -14,6 +15,7 @@ constexpr int LANES = D / SIZE;
 constexpr int STREAMS = THREADS / LANES;
 constexpr int AHEAD = 4;  // keys that a stream reads at a time
 constexpr int LEAST = 128;  // keys of a block
+constexpr int STEP = STREAMS * AHEAD;
 static_assert(LANES <= 32 && D % SIZE == 0 && (LANES & (LANES - 1)) == 0, "a key is read by part of a warp");
 
 DEVICE float lanes_sum(float x) {
@@ -29,10 +31,21 @@ DEVICE float weight(float x, float highest) { return x == -infinity() ? 0.0f : p
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_split(T* out, const T* q, const C* keys, const C* values, const i64* lengths, const float* mask,
-                    float* scratch, u32* tickets, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
+                    const int* table, i64 table_stride, float* scratch, u32* tickets, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
                     i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
                     i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
     next_may_start();
+    const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
+    // Without splits neither the length is waited for before keys are read, nor anything before their pages are known: these
+    // are not what the kernel before writes.
+    const bool whole = gridDim.x == 1;
+    const int* const pages = table + static_cast<i64>(blockIdx.z) * table_stride;
+    int page[AHEAD];  // of the keys that are read next
+    const auto find_pages = [&](int base, int farthest) {
+#pragma unroll
+        for (int a = 0; a < AHEAD; ++a) page[a] = PAGED ? pages[min(base + a * STREAMS + stream, farthest) / PAGE] : 0;
+    };
+    if (whole) find_pages(0, static_cast<int>(m) - 1);
     wait_for_previous();
     const i64 row = blockIdx.z, kv_head = blockIdx.y % kv_heads, first = blockIdx.y / kv_heads * Q;
     const i64 group = heads / kv_heads, queries = n * group;
@@ -41,7 +54,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (blockIdx.x >= splits) return;
     const int share = (length + splits - 1) / splits;
     const int begin = static_cast<int>(blockIdx.x) * share, end = min(begin + share, length);
-    const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
 
     const float factor = static_cast<float>(scale) * LOG2E;  // scores in powers of two
     float query[Q][SIZE], sums[Q][SIZE], highest[Q], totals[Q];
@@ -59,17 +71,19 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             sums[j][i] = 0.0f;
         }
     }
-    const C* key_rows = keys + row * k_stride_b + kv_head * k_stride_h + lane * SIZE;
-    const C* value_rows = values + row * v_stride_b + kv_head * v_stride_h + lane * SIZE;
-    const int farthest = gridDim.x == 1 ? static_cast<int>(m) - 1 : end - 1;  // without splits the length is not waited for
-    for (int base = begin; base < end; base += STREAMS * AHEAD) {  // the same for all threads of a warp
+    const C* key_rows = keys + (PAGED ? 0 : row * k_stride_b) + kv_head * k_stride_h + lane * SIZE;
+    const C* value_rows = values + (PAGED ? 0 : row * v_stride_b) + kv_head * v_stride_h + lane * SIZE;
+    const int farthest = whole ? static_cast<int>(m) - 1 : end - 1;
+    if (!whole && begin < end) find_pages(begin, farthest);
+    for (int base = begin; base < end; base += STEP) {  // the same for all threads of a warp
         Pack<C> key[AHEAD], value[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a) {
-            const int at = min(base + a * STREAMS + stream, farthest);
-            key[a] = load_pack(key_rows + at * k_stride_m);
-            value[a] = load_pack(value_rows + at * v_stride_m);
+            const int at = min(base + a * STREAMS + stream, farthest), place = PAGED ? at % PAGE : at;
+            key[a] = load_pack(key_rows + page[a] * k_stride_b + place * k_stride_m);
+            value[a] = load_pack(value_rows + page[a] * v_stride_b + place * v_stride_m);
         }
+        find_pages(base + STEP, farthest);
 #pragma unroll
         for (int j = 0; j < Q; ++j) {
             float scores[AHEAD], most = highest[j];

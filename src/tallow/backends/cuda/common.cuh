@@ -160,6 +160,15 @@ template <int N, class T> DEVICE void write(T* to, const float (&from)[N]) {
 // A number as the type holds it.
 template <class T> DEVICE float rounded(float x) { return to_float(Rounded<T>::of(x)); }
 
+// The positions of a cache's row lie in pages of PAGE; `pages` are those of the row. A place is an index of (page, head,
+// position in the page).
+constexpr int PAGE = 64;
+DEVICE i64 place_of(const int* pages, i64 position, i64 heads, i64 head) {
+    return (pages[position / PAGE] * heads + head) * PAGE + position % PAGE;
+}
+// Of a row that can hold so many positions.
+DEVICE i64 pages_for(i64 capacity) { return (capacity + PAGE - 1) / PAGE; }
+
 // Asks for the line of 128 bytes that an address is in.
 template <class T> DEVICE void prefetch(const T* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 

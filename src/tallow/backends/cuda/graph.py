@@ -87,6 +87,7 @@ class Graph:
         acts: what is to be done on the host at every replay.
         program: phases that are not launched yet.
         kept: arrays that kernels of the recording read and nobody else knows of.
+        zeroed: likewise: see ``kernels.zeroed``.
     """
 
     def __init__(self, device: Device) -> None:
@@ -96,6 +97,7 @@ class Graph:
         self.acts: list[Callable[[], None]] = []
         self.program: Program | None = None
         self.kept: list[Any] = []
+        self.zeroed: dict[Any, Any] = {}
 
     def record(self, function: Callable[[], R]) -> R:
         """Record a function, and do once what it recorded. Returns its result.

@@ -12,8 +12,10 @@ from cupy_backends.cuda.api import driver
 from tallow import dtypes
 from tallow.backends.cuda import graph
 from tallow.backends.cuda.compiler import architecture, machine_code
+from tallow.backends.cuda.memory import lasting
 from tallow.device import compute_capability, cuda_driver
 from tallow.errors import DeviceError
+from tallow.ops.kv_cache import KVCache
 
 NAMES = {dtypes.float32.numpy: "f32", dtypes.float16.numpy: "f16", dtypes.bfloat16.numpy: "bf16"}
 """The types that kernels compute on, as the sources call them."""
@@ -126,16 +128,32 @@ def multiprocessors() -> int:
     return int(cupy.cuda.runtime.deviceGetAttribute(count, cupy.cuda.runtime.getDevice()))
 
 
-_tickets: dict[int, Any] = {}
 TICKETS = 1 << 16
+_zeroed: dict[Any, Any] = {}
 
 
 def tickets() -> Any:
-    """Counters (uint32), all zero between kernels, by which the last block of a kernel knows that it is."""
-    index = cupy.cuda.runtime.getDevice()
-    if index not in _tickets:
-        _tickets[index] = cupy.zeros(TICKETS, cupy.uint32)
-    return _tickets[index]
+    """Counters (uint32) by which the last block of a kernel knows that it is; see ``zeroed``."""
+    return zeroed("tickets", TICKETS)
+
+
+def zeroed(name: str, size: int) -> Any:
+    """Words (uint32) for what the blocks of a kernel tell each other: zeros between kernels, which see to that.
+
+    There is one for each stream and each recording, as kernels on different ones may run at once.
+    """
+    now = graph.recorded()
+    held = _zeroed if now is None else now.zeroed
+    key = (name, cupy.cuda.runtime.getDevice(), cupy.cuda.get_current_stream().ptr)
+    if key not in held:
+        held[key] = lasting(size, cupy.uint32)
+    return held[key]
+
+
+def table_of(cache: KVCache) -> Any:
+    """The pages of a cache's rows, where it lies."""
+    assert cache.table is not None
+    return cache.table.held.storage
 
 
 def strides(array: Any) -> list[int]:

@@ -1,10 +1,10 @@
 // Writes new keys and values at the ends of a cache's rows, and moves the ends.
-// Keys lie as (row, head, position, d), values as (row, head, position, value_width). T: type of the new ones; C: of
+// Keys lie as (page, head, position, d), values as (page, head, position, value_width). T: type of the new ones; C: of
 // the cache. A block writes one position of one row; the block that ends last moves the ends of all rows.
 #include "common.cuh"
 
-extern "C" __global__ void kv_append(C* keys, C* values, i64* lengths, const T* k, const T* v, const i64* counts,
-                                     u32* ticket, i64 batch, i64 n, i64 heads, i64 d, i64 value_width, i64 capacity,
+extern "C" __global__ void kv_append(C* keys, C* values, const int* table, i64* lengths, const T* k, const T* v,
+                                     const i64* counts, u32* ticket, i64 batch, i64 n, i64 heads, i64 d, i64 value_width, i64 capacity,
                                      i64 k_stride_b, i64 k_stride_n, i64 k_stride_h, i64 v_stride_b, i64 v_stride_n,
                                      i64 v_stride_h) {
     next_may_start();
@@ -14,7 +14,8 @@ extern "C" __global__ void kv_append(C* keys, C* values, i64* lengths, const T* 
     const i64 position = lengths[row] + at - (n - count);
     if (at >= n - count && position < capacity)
         for (i64 i = threadIdx.x; i < heads * d; i += blockDim.x) {
-            const i64 head = i / d, feature = i % d, place = (row * heads + head) * capacity + position;
+            const i64 head = i / d, feature = i % d;
+            const i64 place = place_of(table + row * pages_for(capacity), position, heads, head);
             keys[place * d + feature] =
                 Rounded<C>::of(to_float(k[row * k_stride_b + at * k_stride_n + head * k_stride_h + feature]));
             values[place * value_width + feature] =

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import cupy
+import numpy as np
 from cupy_backends.cuda.api.driver import CUDADriverError
 from cupy_backends.cuda.api.runtime import CUDARuntimeError
 
@@ -81,6 +82,25 @@ def explaining(what: str) -> Iterator[None]:
         if told is None:
             raise
         raise told from None
+
+
+def lasting(size: int, dtype: Any, values: np.ndarray[Any, Any] | None = None) -> Any:
+    """Values, or zeros, on the card from now on, even if this thread is recording; nothing else is given their memory.
+
+    Args:
+        size: how many.
+        dtype: NumPy's.
+        values: as many, without gaps.
+    """
+    nbytes = size * np.dtype(dtype).itemsize
+    array = cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(outside_pools(nbytes), 0))
+    stream = cupy.cuda.Stream(non_blocking=True)  # not the one that is being recorded
+    if values is None:
+        array.data.memset_async(0, nbytes, stream)
+    else:
+        array.data.copy_from_host_async(values.ctypes.data, nbytes, stream)
+    stream.synchronize()
+    return array
 
 
 def outside_pools(nbytes: int) -> Any:

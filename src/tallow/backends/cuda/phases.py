@@ -74,6 +74,7 @@ class Attend(NamedTuple):
     v: Any
     keys: Any
     values: Any
+    table: Any
     lengths: Any
     cosines: Any
     sines: Any

@@ -39,7 +39,8 @@ struct Attend {
     T* out;
     u32* out_wire;
     const void *q, *k, *v;
-    T *keys, *values;
+    T *keys, *values;  // in pages
+    const int* table;
     i64* lengths;
     const float *cosines, *sines;
     const T *q_gain, *k_gain;

@@ -16,7 +16,8 @@ import numpy as np
 
 from tallow.backends.cuda import graph, phases
 from tallow.backends.cuda.blocks import CudaBlocks
-from tallow.backends.cuda.kernels import NAMES, function, multiprocessors
+from tallow.backends.cuda.kernels import NAMES, function, multiprocessors, table_of
+from tallow.backends.cuda.memory import lasting
 from tallow.backends.cuda.phases import (
     APPENDS,
     GATED,
@@ -112,8 +113,8 @@ class Program:
         work = -(-max(work, phases.attend_bytes(self.head, group) if attends else 0) // 128) * 128
         slots = (_SHARED - work) // (SLOT + 16)
         # Of launches, of blocks that have ended, of splits.
-        counters = _lasting(2 + sum(map(phases.spots, attends)), np.uint32)
-        wires = {i: _lasting(self.phases[i].out.size, np.uint32) for i in sorted(self.wired)}
+        counters = lasting(2 + sum(map(phases.spots, attends)), np.uint32)
+        wires = {i: lasting(self.phases[i].out.size, np.uint32) for i in sorted(self.wired)}
         listed: list[Linear | Attend] = []
         begin = 2
         for number, phase in enumerate(self.phases):
@@ -126,7 +127,7 @@ class Program:
             phase = phase._replace(out_wire=wires.get(number))
             listed.append(phase)
         encoded = b"".join(phases.encoded(phase, wires) for phase in listed)
-        instructions = _lasting(len(encoded) // 8, np.uint64, np.frombuffer(encoded, np.uint64))
+        instructions = lasting(len(encoded) // 8, np.uint64, np.frombuffer(encoded, np.uint64))
         shared = slots * (SLOT + 16) + work
         run = function(
             "program", "program", _SHARED, T=NAMES[self.dtype], ROWS=self.at_once, SLOT=SLOT, FLIGHT=FLIGHT,
@@ -355,10 +356,10 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
     program.head, program.waiting = d, None
     program.phases.append(Attend(
         kind=1, out=out, out_wire=None, q=sources[0], k=None if new is None else sources[1],
-        v=None if new is None else sources[2], keys=cache.keys.storage,
-        values=cache.values.storage, lengths=cache.held.storage, cosines=cosines, sines=sines, q_gain=gains[0],
+        v=None if new is None else sources[2], keys=cache.keys.storage, values=cache.values.storage,
+        table=table_of(cache), lengths=cache.held.storage, cosines=cosines, sines=sines, q_gain=gains[0],
         k_gain=gains[1], turned=None if new is None else new.turned, scratch=None, tickets=None, batch=b, n=n,
-        heads=heads, kv_heads=cache.kv_heads, capacity=cache.values.shape[2], value_width=cache.values.shape[3],
+        heads=heads, kv_heads=cache.kv_heads, capacity=cache.capacity, value_width=cache.values.shape[3],
         q_stride_b=_stride(query, 0), q_stride_n=_stride(query, 1),
         k_stride_b=0 if new is None else _stride(new.k, 0), v_stride_b=0 if new is None else _stride(new.v, 0),
         angle_stride=angle_stride, flags=flags, splits=1, scale=scale,
@@ -385,16 +386,3 @@ def _side_by_side(x: Any) -> bool:
 
 def _stride(x: Any, axis: int) -> int:
     return int(x.strides[axis] // x.itemsize)
-
-
-def _lasting(size: int, dtype: type[np.generic], values: np.ndarray[Any, Any] | None = None) -> Any:
-    """Values, or zeros, on the card from now on, in memory that no other kernel's results are given."""
-    nbytes = size * np.dtype(dtype).itemsize
-    array = cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(cupy.cuda.Memory(nbytes), 0))
-    stream = cupy.cuda.Stream(non_blocking=True)  # not the one that is being recorded
-    if values is None:
-        array.data.memset_async(0, nbytes, stream)
-    else:
-        array.data.copy_from_host_async(values.ctypes.data, nbytes, stream)
-    stream.synchronize()
-    return array

@@ -103,6 +103,9 @@ template <int QUERIES> struct Softmax {
     }
 };
 
+// The pages of a row.
+DEVICE const int* pages_of(const Attend& in, i64 row) { return in.table + row * pages_for(in.capacity); }
+
 // What a task is about.
 struct Task {
     int row, kv_head, first, split;  // first: of its queries, which are those of the kv_head, position by position
@@ -174,7 +177,7 @@ template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, 
         if (in.turned && task.split == 0 && each < QUERIES && task.first + each < queries)
             write(in.turned + ((task.row * in.n + at) * in.heads + head) * HEAD + lane * SIZE, x);
         if (newest && task.first == 0 && each >= QUERIES && length < in.capacity) {
-            const i64 place = (task.row * in.kv_heads + task.kv_head) * in.capacity + length;
+            const i64 place = place_of(pages_of(in, task.row), length, in.kv_heads, task.kv_head);
             write(each == QUERIES ? in.keys + place * HEAD + lane * SIZE : in.values + place * in.value_width + lane * SIZE, x);
         }
     }
@@ -188,9 +191,7 @@ template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, 
         for (int i = 0; i < SIZE; ++i) score = fmaf(query[i], features[i], score);
         return lanes_sum(score) * factor;
     };
-    const i64 rows = (task.row * in.kv_heads + task.kv_head) * in.capacity;
-    const T* const keys = in.keys + rows * HEAD + lane * SIZE;
-    const T* const values = in.values + rows * in.value_width + lane * SIZE;
+    const int* const pages = pages_of(in, task.row);
     constexpr int AHEAD = QUERIES == 1 ? 6 : 2;  // keys that a stream reads at a time
     Softmax<QUERIES> softmax;
     softmax.clear();
@@ -198,9 +199,9 @@ template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, 
         Pack<T> key[AHEAD], value[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a) {
-            const i64 at = min(base + a * STREAMS + stream, end - 1);
-            key[a] = load_pack(keys + at * HEAD);
-            value[a] = load_pack(values + at * in.value_width);
+            const i64 at = place_of(pages, min(base + a * STREAMS + stream, end - 1), in.kv_heads, task.kv_head);
+            key[a] = load_pack(in.keys + at * HEAD + lane * SIZE);
+            value[a] = load_pack(in.values + at * in.value_width + lane * SIZE);
         }
 #pragma unroll
         for (int j = 0; j < QUERIES; ++j) {
@@ -302,11 +303,11 @@ DEVICE void expect_keys(const Attend& in, int phase) {
     if (cut.first >= cut.tasks) return;
     const Task task(in, cut.first, cut.blocks, cut.splits, cut.queries);
     const int length = static_cast<int>(min(in.lengths[task.row], in.capacity)), share = (length + cut.splits - 1) / cut.splits;
-    const i64 begin = (task.row * in.kv_heads + task.kv_head) * in.capacity + task.split * share;
     const int numbers = min(share, length - task.split * share) * HEAD;
     for (int at = threadIdx.x * (128 / sizeof(T)); at < numbers; at += CONSUMERS * (128 / sizeof(T))) {
-        prefetch(in.keys + begin * HEAD + at);
-        prefetch(in.values + (begin + at / HEAD) * in.value_width + at % HEAD);
+        const i64 place = place_of(pages_of(in, task.row), task.split * share + at / HEAD, in.kv_heads, task.kv_head);
+        prefetch(in.keys + place * HEAD + at % HEAD);
+        prefetch(in.values + place * in.value_width + at % HEAD);
     }
 }
 

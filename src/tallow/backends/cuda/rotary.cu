@@ -69,9 +69,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // What a decoder does with new queries, keys and values before it attends: queries and keys are normalised head by head
 // (where there are gains) and turned; the queries are written to `out` (b, n, heads, D), keys and values at the ends of a
-// cache's rows, as (row, head, position, D) and (row, head, position, value_width). The block that ends last moves the ends.
+// cache's rows, as (page, head, position, D) and (page, head, position, value_width). The block that ends last moves the ends.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    rotate_and_append(T* out, C* keys, C* values, i64* lengths, const T* q, const T* k, const T* v,
+    rotate_and_append(T* out, C* keys, C* values, const int* table, i64* lengths, const T* q, const T* k, const T* v,
                       const float* cosines, const float* sines, const G* q_gain, const G* k_gain, const i64* counts,
                       u32* ticket, i64 batch, i64 n, i64 heads, i64 kv_heads, i64 capacity, i64 value_width,
                       i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_n, i64 k_stride_h,
@@ -100,10 +100,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const i64 angles = row * angle_stride + at * (D / 2);
     rotate(turned, cosines + angles, sines + angles, lane, interleaved);
     if (index < all) {
-        const i64 place = (row * kv_heads + own) * capacity + position;
         if (kind == 0) {
             write(out + ((row * n + at) * heads + own) * D + lane * SIZE, turned);
         } else if (kept) {
+            const i64 place = place_of(table + row * pages_for(capacity), position, kv_heads, own);
 #pragma unroll
             for (int i = 0; i < SIZE; ++i) turned[i] = rounded<T>(kind == 1 ? turned[i] : numbers[i]);
             write(kind == 1 ? keys + place * D + lane * SIZE : values + place * value_width + lane * SIZE, turned);

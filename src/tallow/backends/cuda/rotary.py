@@ -9,7 +9,7 @@ import cupy
 import numpy as np
 
 from tallow.backends.cuda import graph, program
-from tallow.backends.cuda.kernels import NAMES, adjacent, function, strides, tickets, vector
+from tallow.backends.cuda.kernels import NAMES, adjacent, function, strides, table_of, tickets, vector
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
 from tallow.ops.rope import check_rope
@@ -78,9 +78,9 @@ def rope_append(
         G=NAMES[given[0].dtype] if given else "f32", D=d,
     )  # fmt: skip
     arguments = (
-        out, cache.keys.storage, cache.values.storage, cache.held.storage, *arrays, cosines, sines,
+        out, cache.keys.storage, cache.values.storage, table_of(cache), cache.held.storage, *arrays, cosines, sines,
         *(0 if gain is None else gain for gain in gains), on_card, tickets()[-1:], b, n, heads, kv_heads,
-        cache.values.shape[2], cache.values.shape[3], *(step for array in arrays for step in strides(array)[:3]),
+        cache.capacity, cache.values.shape[3], *(step for array in arrays for step in strides(array)[:3]),
         shared, int(interleaved), eps,
     )  # fmt: skip
     grid = (b * n, -(-(heads + 2 * kv_heads) * lanes[0] // THREADS))

@@ -7,7 +7,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda.kernels import NAMES, function, matrix_of, multiprocessors
+from tallow.backends.cuda.kernels import NAMES, function, matrix_of, multiprocessors, zeroed
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
 
@@ -16,7 +16,6 @@ _LEAST = 1024  # numbers of a row that are worth a block
 _MANY = 4096  # of a block that make it worth being large
 _DIGITS = {"bf16": 2, "f16": 3, "f32": 4}
 _SEARCHES = 3
-_scratch: dict[tuple[int, int], Any] = {}
 
 
 @kernel("sample", "cuda")
@@ -56,12 +55,5 @@ def sample(
 
 def _shared(rows: int, digits: int) -> Any:
     """What the blocks of each row share, zero between kernels; see ``Shared`` in the source."""
-    key = (cupy.cuda.runtime.getDevice(), digits)
-    if key not in _scratch:
-        tallies = 1 + _SEARCHES * (digits - 1)
-        shape = (rows, 8 * _PARTS + 16 + tallies * 12 * 256)
-        stream = cupy.cuda.Stream(non_blocking=True)  # now, even if this thread is recording
-        with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc), stream:
-            _scratch[key] = cupy.zeros(shape, np.uint8)
-        stream.synchronize()
-    return _scratch[key]
+    tallies = 1 + _SEARCHES * (digits - 1)
+    return zeroed(f"sample {digits}", rows * (8 * _PARTS + 16 + tallies * 12 * 256) // 4)

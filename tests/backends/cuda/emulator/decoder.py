@@ -18,6 +18,8 @@ from tests.backends.cuda.emulator.harness import (
     wide,
 )  # fmt: skip
 
+from tallow.ops.pages import PAGE  # isort: skip
+
 WIDTH, HIDDEN, HEADS, KV_HEADS, D, LAYERS = 256, 328, 4, 2, 64, 2
 Q, KV = HEADS * D, KV_HEADS * D
 
@@ -34,12 +36,20 @@ class Layer:
         self.qkv, self.out = numbers(generator, Q + 2 * KV, WIDTH), numbers(generator, WIDTH, Q)
         self.gate_up, self.down = numbers(generator, 2 * HIDDEN, WIDTH), numbers(generator, WIDTH, HIDDEN)
         self.gain1, self.gain2, self.q_gain, self.k_gain = (numbers(generator, n) for n in (WIDTH, WIDTH, D, D))
-        keys, values = (numbers(generator, rows, KV_HEADS, capacity, D) for _ in range(2))
+        pages = -(-capacity // PAGE)
+        table = array(generator.permutation(rows * pages).reshape(rows, pages), np.int32)
+        keys, values = (numbers(generator, rows * pages, KV_HEADS, PAGE, D) for _ in range(2))
         self.cache = SimpleNamespace(
-            dtype=SimpleNamespace(numpy=BF16), kv_heads=KV_HEADS, batch=rows,
+            dtype=SimpleNamespace(numpy=BF16), kv_heads=KV_HEADS, batch=rows, capacity=capacity,
             keys=SimpleNamespace(storage=keys), values=SimpleNamespace(storage=values, shape=values.shape),
+            table=SimpleNamespace(held=SimpleNamespace(storage=table)),
             held=SimpleNamespace(storage=array(np.full(rows, held, np.int64))),
         )  # fmt: skip
+
+    def kept(self, pages):
+        """What the cache's rows hold: (rows, KV_HEADS, positions, D)."""
+        lots = wide(pages.storage)[self.cache.table.held.storage]
+        return lots.transpose(0, 2, 1, 3, 4).reshape(self.rows, KV_HEADS, -1, D)
 
     def add(self, x, angles):
         """Add its phases to the program. Returns what the next layer reads."""
@@ -81,7 +91,7 @@ class Layer:
         k = turned(normalised(stacked[:, Q : Q + KV].reshape(rows, KV_HEADS, D), self.k_gain), angles)
         v = stacked[:, Q + KV :].reshape(rows, KV_HEADS, D)
         near(self.turned.reshape(q.shape), q)
-        keys, values = wide(self.cache.keys.storage), wide(self.cache.values.storage)
+        keys, values = self.kept(self.cache.keys), self.kept(self.cache.values)
         if held < capacity:
             near(keys[:, :, held], k)
             near(values[:, :, held], v)

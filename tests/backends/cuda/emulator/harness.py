@@ -96,7 +96,7 @@ graph.recorded, graph.flush = lambda: recording, flush
 program.on, program._can = True, lambda: True
 phases.multiprocessors = program.multiprocessors = lambda: BLOCKS
 program.function = lambda file, name, shared, **macros: Emulated(macros)
-program._lasting = lambda size, dtype, values=None: array(np.zeros(size, dtype) if values is None else values)
+program.lasting = lambda size, dtype, values=None: array(np.zeros(size, dtype) if values is None else values)
 
 
 def numbers(generator, *shape):
