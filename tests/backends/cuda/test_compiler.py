@@ -14,10 +14,12 @@ except DeviceError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
-MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "SCALED": 0}
+MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "SCALED": 0, "NORM": 0}
 SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512, "PAGED": 1}
-BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "FORMAT": "Blocks<bf16,4,32,0,1,0>"}
+BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "GATED": 0, "NORM": 0,
+          "FORMAT": "Blocks<bf16,4,32,0,1,0>"}  # fmt: skip
 PROGRAM = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "FLIGHT": 16, "HEAD": 128, "GROUP": 2, "FORMATS": ""}
+ATTEND = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "HEAD": 128, "GROUP": 2}
 HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0, "PAGED": 0}
 FLASH = {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0, "PAGED": 0}
 VARIANTS = [
@@ -26,8 +28,8 @@ VARIANTS = [
     ("elementwise.cu", {"T": "f16", "W": "f16", "VECTOR": 8}),
     ("elementwise.cu", {"T": "f32", "W": "bf16", "VECTOR": 1}),
     ("matvec.cu", MATVEC),
-    ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1}),
-    ("matvec.cu", MATVEC | {"X": "f32", "Y": "f16", "W": "f32", "ROWS": 8}),
+    ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1, "NORM": 1}),
+    ("matvec.cu", MATVEC | {"X": "f32", "Y": "f16", "W": "f32", "ROWS": 8, "NORM": 2}),
     ("matvec.cu", MATVEC | {"Y": "e4m3", "SCALED": 1, "ROWS": 2}),
     ("matvec.cu", MATVEC | {"Y": "e4m3", "SCALED": 2, "GATED": 1}),
     ("fp8.cu", {"X": "bf16", "VECTOR": 16}),
@@ -38,7 +40,10 @@ VARIANTS = [
     ("blocks.cu", BLOCKS),
     ("blocks.cu", BLOCKS | {"X": "f16", "FORMAT": "Blocks<f16,8,16,2,0,0>", "GROUPS": 2, "TILES": 2}),
     ("blocks.cu", BLOCKS | {"X": "f32", "FORMAT": "Blocks<f32,6,16,1,0,32>"}),
-    ("blocks.cu", BLOCKS | {"FORMAT": "Blocks<bf16,5,32,1,1,0>", "WARPS": 16}),
+    ("blocks.cu", BLOCKS | {"FORMAT": "Blocks<bf16,5,32,1,1,0>", "WARPS": 16, "NORM": 1}),
+    ("blocks.cu", BLOCKS | {"TILES": 2, "GATED": 1, "NORM": 2}),
+    ("attend.cu", ATTEND),
+    ("attend.cu", ATTEND | {"T": "f16", "HEAD": 64, "GROUP": 4}),
     ("program.cu", PROGRAM),
     ("program.cu", PROGRAM | {"T": "f16", "ROWS": 8, "HEAD": 64, "GROUP": 1, "FORMATS": "Blocks<f16,4,32,0,1,0>"}),
     ("program.cu", PROGRAM | {"ROWS": 2, "GROUP": 4, "FORMATS": "Blocks<bf16,4,32,1,1,0>,Blocks<bf16,6,16,1,0,32>"}),

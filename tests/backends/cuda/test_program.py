@@ -1,4 +1,5 @@
-"""Recordings whose operations on a few rows are one kernel, against the same operations launched one by one."""
+"""Recordings of operations on a few rows, some of which do others on their way or that are one kernel altogether,
+against the same operations launched one by one."""
 
 import numpy as np
 import pytest
@@ -19,19 +20,21 @@ NEAR = {"float16": 2e-3, "bfloat16": 1.5e-2}
 some = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.fixture(autouse=True)
-def able(monkeypatch):
+@pytest.fixture(autouse=True, params=["fused", "one kernel"])
+def way(request, monkeypatch):
     from tallow.backends.cuda import program
     from tallow.device import compute_capability
 
-    if compute_capability(0) < (9, 0):
+    if request.param == "one kernel" and compute_capability(0) < (9, 0):
         pytest.skip("programs need compute capability 9.0")
-    monkeypatch.setattr(program, "on", True)
+    monkeypatch.setattr(program, "on", request.param == "one kernel")
 
 
-def programs(recording):
-    """How many programs a recording launches."""
-    return len(recording._tape.kept) > 0
+def as_asked(recording):
+    """Whether a recording launches programs just if it was to."""
+    from tallow.backends.cuda import program
+
+    return (len(recording._tape.kept) > 0) == program.on
 
 
 def on_card(array, dtype):
@@ -42,7 +45,7 @@ def check(run, dtype, times=3, tolerance=1.0):
     """A recording gives what the operations give one by one, again and again. Returns it."""
     expected = run()
     recording = Recording(run, expected.device)
-    assert programs(recording)
+    assert as_asked(recording)
     for _ in range(times):
         assert error(recording.result.float(), expected.float()) <= tolerance * NEAR[dtype]
         recording.result.storage.fill(np.nan)
@@ -126,7 +129,7 @@ def test_attention_to_a_cache_that_grows(dtype, heads, kv_heads, d, batch, held)
         results = []
         if recorded:
             recording = Recording(run, tl.Device("cuda"))
-            assert programs(recording)
+            assert as_asked(recording)
             results.append(recording.result.float().numpy())
         for _ in range(4 - len(results)):
             results.append((recording.replay() if recorded else run()).float().numpy())

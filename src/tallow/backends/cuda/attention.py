@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import graph, program
+from tallow.backends.cuda import fusion, graph, program
 from tallow.backends.cuda.kernels import NAMES, TICKETS, adjacent, function, strides, table_of, tickets
 from tallow.backends.cuda.rotary import angles
 from tallow.device import compute_capability
@@ -79,7 +79,7 @@ def attention(
         return Tensor(out, q.device)
     if isinstance(k, KVCache) and mask is None:
         factor = d**-0.5 if scale is None else float(scale)
-        if program.attention(out, q.storage, k, factor, causal):
+        if program.attention(out, q.storage, k, factor, causal) or fusion.attention(out, q.storage, k, factor):
             return Tensor(out, q.device)
     graph.flush()
     if mask is not None:
@@ -253,7 +253,8 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
             *strides(new_keys)[:3], *strides(new_values)[:3],
         )  # fmt: skip
         launch = functools.partial(run, (b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
-        if counts is not None or not program.append(cache, new_keys, new_values, launch):
+        new = fusion.Append(cache, None, new_keys, new_values, None, (None, None), 0.0, False, None, launch)
+        if counts is not None or not (program.append(new) or fusion.wait(new)):
             launch()
         graph.grow(cache, n if counts is None else counts)
     return None

@@ -1,8 +1,11 @@
 // The affine map on quantised weights, and their rows widened. See blocks.cuh for the arithmetic.
 //
 // X: type of x, residual and result; W: of bias and factor. FORMAT: the type of weight.
-// GROUPS: eights of rows of x; TILES: tiles, one below the other, of a warp; WARPS: that share a row of tiles.
+// GROUPS: eights of rows of x; TILES: tiles, one below the other, of a warp; WARPS: that share a row of tiles. GATED: the
+// weight's upper half is gates, the lower what they let through, and a warp's two tiles are one of each. NORM: how the rows
+// of x are normalised first; see normed.cuh.
 #include "blocks.cuh"
+#include "normed.cuh"
 
 namespace {
 
@@ -19,54 +22,63 @@ struct Stage {
 
 constexpr int SHARE = TILES * GROUPS * (sizeof(X) == 4 ? 2 : 1);
 constexpr int AHEAD = SHARE < 4 ? 4 / SHARE : 1;  // stages under way in each warp
+constexpr int RESULTS = GATED ? 1 : TILES;        // tiles of results of a warp
+static_assert(!GATED || TILES == 2, "a tile of gates, and one of what they let through");
 
 }  // namespace
 
 // out[m, n] = activation(x[m] · w[n] + bias[n]) * factor[n] + residual[m, n], for at most 8 GROUPS rows of x. Rows of x
-// begin at multiples of 16 bytes and are as long as `across` tiles; w has `down` rows of tiles.
+// begin at multiples of 16 bytes and are as long as `across` tiles; w has `down` rows of tiles, or twice as many.
 extern "C" __global__ void __launch_bounds__(THREADS)
     multiply_blocks(X* out, const X* x, const u32* codes, const u32* high, const u32* scales, const u32* supers,
                     const W* bias, const W* factor, const X* residual, i64 rows, i64 outputs, i64 down, i64 across,
-                    i64 x_stride, i64 residual_stride, i64 activation) {
+                    i64 x_stride, i64 residual_stride, i64 activation, const X* gain, const X* shift, X* normed,
+                    double eps) {
     next_may_start();
+    extern __shared__ __align__(16) unsigned char shared[];
     __shared__ float partial[SLOTS * WARPS][GROUPS * 8][TILES * TILE_HEIGHT];
     const Planes planes = {codes, high, scales, supers};
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, count = static_cast<int>(across);
-    const i64 first = (static_cast<i64>(blockIdx.x) * SLOTS + warp / WARPS) * TILES;
+    const i64 first = (static_cast<i64>(blockIdx.x) * SLOTS + warp / WARPS) * RESULTS;
+    const i64 below = GATED ? down : 1;  // from one tile of a warp to the next
     float sums[TILES][GROUPS][4] = {};
-    if (first < down) {
-        Stage stages[AHEAD];
-        const auto fetch_tiles = [&](Stage& stage, int at) {
-            if (at >= count) return;
+    Stage stages[AHEAD];
+    const auto fetch_tiles = [&](Stage& stage, int at) {
+        if (at >= count) return;
 #pragma unroll
-            for (int t = 0; t < TILES; ++t)
-                Format::load<false>(stage.tiles[t], planes, (first + t < down ? first + t : first) * across + at, lane);
-        };
-        const auto fetch_x = [&](Stage& stage, int at) {
-            if (at >= count) return;
-#pragma unroll
-            for (int group = 0; group < GROUPS; ++group) {
-                const i64 row = group * 8 + lane / 4;
-                stage.x[group].load(x + row * x_stride + at * TILE_WIDTH + lane % 4 * 4, row < rows);
-            }
-        };
-        int at = warp % WARPS;
-#pragma unroll
-        for (int i = 0; i < AHEAD; ++i) fetch_tiles(stages[i], at + i * WARPS);
-        wait_for_previous();
-#pragma unroll
-        for (int i = 0; i < AHEAD; ++i) fetch_x(stages[i], at + i * WARPS);
-        for (; at < count; at += AHEAD * WARPS) {
-#pragma unroll
-            for (int i = 0; i < AHEAD; ++i) {
-                if (at + i * WARPS >= count) break;
-                Format::multiply(sums, stages[i].tiles, stages[i].x);
-                fetch_tiles(stages[i], at + (i + AHEAD) * WARPS);
-                fetch_x(stages[i], at + (i + AHEAD) * WARPS);
-            }
+        for (int t = 0; t < TILES; ++t) {
+            const i64 tile = GATED || first + t < down ? first + t * below : first;
+            Format::load<false>(stage.tiles[t], planes, tile * across + at, lane);
         }
-    } else {
-        wait_for_previous();
+    };
+    const auto fetch_x = [&](Stage& stage, int at) {
+        if (at >= count) return;
+#pragma unroll
+        for (int group = 0; group < GROUPS; ++group) {
+            const i64 row = group * 8 + lane / 4;
+            stage.x[group].load(x + row * x_stride + at * TILE_WIDTH + lane % 4 * 4, row < rows);
+        }
+    };
+    int at = first < down ? warp % WARPS : count;
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i) fetch_tiles(stages[i], at + i * WARPS);
+    wait_for_previous();
+    if constexpr (NORM != 0) {
+        X* const rows_here = reinterpret_cast<X*>(shared);
+        normalise_rows<THREADS>(rows_here, normed, x, x_stride, gain, shift, static_cast<int>(rows), count * TILE_WIDTH,
+                                static_cast<float>(eps));
+        x = rows_here, x_stride = across * TILE_WIDTH;
+    }
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i) fetch_x(stages[i], at + i * WARPS);
+    for (; at < count; at += AHEAD * WARPS) {
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) {
+            if (at + i * WARPS >= count) break;
+            Format::multiply(sums, stages[i].tiles, stages[i].x);
+            fetch_tiles(stages[i], at + (i + AHEAD) * WARPS);
+            fetch_x(stages[i], at + (i + AHEAD) * WARPS);
+        }
     }
 #pragma unroll
     for (int t = 0; t < TILES; ++t)
@@ -76,14 +88,24 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             for (int c = 0; c < 4; ++c)
                 partial[warp][group * 8 + lane % 4 * 2 + c % 2][t * TILE_HEIGHT + lane / 4 + c / 2 * 8] = sums[t][group][c];
     __syncthreads();
-    for (int i = threadIdx.x; i < SLOTS * TILES * TILE_HEIGHT * rows; i += THREADS) {
-        const int n = i % (TILES * TILE_HEIGHT), slot = i / (TILES * TILE_HEIGHT) % SLOTS, m = i / (TILES * TILE_HEIGHT) / SLOTS;
-        const i64 target = (static_cast<i64>(blockIdx.x) * SLOTS + slot) * TILES * TILE_HEIGHT + n;
+    constexpr int HEIGHT = RESULTS * TILE_HEIGHT;  // rows of results of a slot
+    for (int i = threadIdx.x; i < SLOTS * HEIGHT * rows; i += THREADS) {
+        const int n = i % HEIGHT, slot = i / HEIGHT % SLOTS, m = i / HEIGHT / SLOTS;
+        const i64 target = (static_cast<i64>(blockIdx.x) * SLOTS + slot) * HEIGHT + n;
         if (target >= outputs) continue;
-        float y = 0.0f;
+        const auto sum_of = [&](int place, i64 row) {
+            float sum = 0.0f;
 #pragma unroll
-        for (int w = 0; w < WARPS; ++w) y += partial[slot * WARPS + w][m][n];
-        if constexpr (Format::OF_ROWS) y *= __uint_as_float(scales[target]);
+            for (int w = 0; w < WARPS; ++w) sum += partial[slot * WARPS + w][m][place];
+            if constexpr (Format::OF_ROWS) sum *= __uint_as_float(scales[row]);
+            return sum;
+        };
+        float y = sum_of(n, target);
+        if constexpr (GATED) {
+            const float through = rounded<X>(sum_of(n + TILE_HEIGHT, target + outputs));
+            out[m * outputs + target] = Rounded<X>::of(activate(rounded<X>(y), 3) * through);
+            continue;
+        }
         if (bias) y += to_float(bias[target]);
         y = activate(y, static_cast<int>(activation));
         if (factor) y *= to_float(factor[target]);

@@ -7,7 +7,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import graph, tiles
+from tallow.backends.cuda import fusion, graph, tiles
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.backends.cuda.memory import explaining
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH, Layout, Planes
@@ -69,7 +69,8 @@ class CudaBlocks:
             out = cupy.empty((*(self.shape[:1] if ids is None else ids.shape), self.shape[1]), dtype)
             if out.size:
                 run = function(
-                    "blocks", "widen", X=NAMES[dtype], W="f32", GROUPS=1, TILES=1, WARPS=4, FORMAT=self.format(dtype)
+                    "blocks", "widen", X=NAMES[dtype], W="f32", GROUPS=1, TILES=1, WARPS=4, GATED=0, NORM=0,
+                    FORMAT=self.format(dtype),
                 )  # fmt: skip
                 across = self.size[1]
                 given = (out, 0 if numbers is None else numbers, *self.pointers(), *self.shape, across)
@@ -119,7 +120,15 @@ def upload(matrix: BlockMatrix | Int8Matrix, device: Device, dtype: np.dtype[Any
 
 
 def multiply(
-    out: Any, x: Any, distance: int, matrix: CudaBlocks, bias: Any, scale: Any, activation: int, residual: Any
+    out: Any,
+    x: Any,
+    distance: int,
+    matrix: CudaBlocks,
+    bias: Any = None,
+    scale: Any = None,
+    activation: int = 0,
+    residual: Any = None,
+    gated: bool = False,
 ) -> None:
     """``out = activation(x @ matrix.T + bias) · scale + residual`` for at most ``FEW`` rows.
 
@@ -132,27 +141,31 @@ def multiply(
         scale: (outputs,), of bias' type, or None.
         activation: its number in ``common.cuh``.
         residual: rows of outputs, of out's type, or None.
+        gated: whether the result is that of ``ops.linear_swiglu``; half the matrix' rows are a multiple of ``HEIGHT``.
     """
-    graph.flush()
     rows, outputs = out.shape
-    down, across = matrix.size
-    if matrix.shape[1] % WIDTH or x.data.ptr % 16 or distance * x.itemsize % 16:
+    down, across = matrix.size[0] // (2 if gated else 1), matrix.size[1]
+    uneven = matrix.shape[1] % WIDTH or x.data.ptr % 16 or distance * x.itemsize % 16
+    first = None if uneven else fusion.norm_before(x, residual)
+    norm, how, shared = fusion.norm_arguments(first)
+    graph.flush()
+    if uneven:
         padded = cupy.zeros((rows, across * WIDTH), x.dtype)
         begin = cupy.lib.stride_tricks.as_strided(x, (rows, matrix.shape[1]), (distance * x.itemsize, x.itemsize))
         padded[:, : matrix.shape[1]] = begin
         x, distance = padded, across * WIDTH
-    warps, stacked = _split(rows, down, across)
+    warps, stacked = (_split(rows, down, across)[0], 2) if gated else _split(rows, down, across)
     vector = bias if bias is not None else scale
     run = function(
         "blocks", "multiply_blocks", X=NAMES[x.dtype], W="f32" if vector is None else NAMES[vector.dtype],
-        GROUPS=-(-rows // 8), TILES=stacked, WARPS=warps, FORMAT=matrix.format(x.dtype),
+        GROUPS=-(-rows // 8), TILES=stacked, WARPS=warps, GATED=int(gated), NORM=norm, FORMAT=matrix.format(x.dtype),
     )  # fmt: skip
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     vectors = [0 if each is None else each for each in (bias, scale)]
     sizes = (rows, outputs, down, across, distance, added_distance, activation)
-    per_block = stacked * max(1, 4 // warps)
-    arguments = (out, x, *matrix.pointers(), *vectors, added, *sizes)
-    run((-(-down // per_block),), (32 * max(4, warps),), arguments)
+    per_block = (1 if gated else stacked) * max(1, 4 // warps)
+    arguments = (out, x if first is None else first.x, *matrix.pointers(), *vectors, added, *sizes, *how)
+    run((-(-down // per_block),), (32 * max(4, warps),), arguments, shared)
 
 
 def _split(rows: int, down: int, across: int) -> tuple[int, int]:

@@ -16,13 +16,14 @@ from tallow.ops import dispatch
 from tallow.ops.kv_cache import KVCache
 
 if TYPE_CHECKING:
+    from tallow.backends.cuda.fusion import Append, Norm
     from tallow.backends.cuda.program import Program
 
 R = TypeVar("R")
 
 _VALUES = ("to_numpy", "tolist")  # operations that give a tensor's value to Python
 _PROGRAMMED = frozenset(("linear", "linear_swiglu", "rms_norm", "layer_norm", "rope_append", "kv_append", "attention"))
-"""Operations whose kernels add phases to an open program, or launch, which closes it."""
+"""Operations whose kernels take up what waits, or launch, which launches it first."""
 
 _VIEWS = frozenset(
     ("reshape", "narrow", "split", "unstack", "permute_dims", "swap_axes", "matrix_transpose", "moveaxis",
@@ -51,11 +52,16 @@ def recorded() -> Graph | None:
 
 
 def flush() -> None:
-    """Close the program of this thread's recording, if one is open: to be called before anything is launched."""
+    """Launch what waits in this thread's recording, or has become a program: called before anything is launched."""
     now = _now.graph
-    if now is not None and now.program is not None:
+    if now is None:
+        return
+    if now.program is not None:
         program, now.program = now.program, None
         now.kept += program.close()
+    if now.waiting is not None:
+        waiting, now.waiting = now.waiting, None
+        waiting.launch()
 
 
 def on_the_host(act: Callable[[], None]) -> None:
@@ -86,6 +92,7 @@ class Graph:
     Attributes:
         acts: what is to be done on the host at every replay.
         program: phases that are not launched yet.
+        waiting: what the next kernel may do on its way; see fusion.py.
         kept: arrays that kernels of the recording read and nobody else knows of.
         zeroed: likewise: see ``kernels.zeroed``.
     """
@@ -96,6 +103,7 @@ class Graph:
         self._graph: Any = None
         self.acts: list[Callable[[], None]] = []
         self.program: Program | None = None
+        self.waiting: Norm | Append | None = None
         self.kept: list[Any] = []
         self.zeroed: dict[Any, Any] = {}
 
@@ -127,7 +135,7 @@ class Graph:
             result = function()
             flush()
         except BaseException as error:
-            self.program = None
+            self.program = self.waiting = None
             try:
                 stream.end_capture()
             except cupy.cuda.runtime.CUDARuntimeError:
@@ -169,7 +177,8 @@ def _checked(
     if op.name == "to_device" and args[0].device.kind == "cpu":
         raise CaptureError(f"{op.name} cannot be recorded: it brings what lies on the CPU now, and never again")
     try:
-        if _now.graph.program is not None and op.name not in _PROGRAMMED and not _gives_view(op, args):
+        open_ = _now.graph.program is not None or _now.graph.waiting is not None
+        if open_ and op.name not in _PROGRAMMED and not _gives_view(op, args):
             flush()
         return run()
     except RuntimeError as error:

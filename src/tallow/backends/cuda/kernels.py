@@ -47,11 +47,16 @@ _EARLY = _LaunchAttribute(6, 0, 1)  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SE
 _TOGETHER = _LaunchAttribute(2, 0, 1)  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
 
 
+class Structure(bytes):
+    """An argument that is a structure."""
+
+
 class Kernel:
     """A kernel on the current card, to be called with a grid, a block and its arguments.
 
-    Arrays, Python integers (64 bits there) and floats (double) may be passed; 0 is the null pointer. In a recording,
-    where the card can, it is put there while the kernel before it still runs: see ``wait_for_previous`` in common.cuh.
+    Arrays, Python integers (64 bits there), floats (double) and structures may be passed; 0 is the null pointer. In a
+    recording, where the card can, it is put there while the kernel before it still runs: see ``wait_for_previous`` in
+    common.cuh.
 
     Args:
         function: CuPy's.
@@ -69,6 +74,8 @@ class Kernel:
         graph.flush()
         if self._waits and graph.recording():
             self._launch(grid, block, arguments, shared, _EARLY)
+        elif any(type(each) is Structure for each in arguments):
+            self._launch(grid, block, arguments, shared)
         else:
             self._function(tuple(grid), tuple(block), tuple(arguments), shared)
 
@@ -77,18 +84,25 @@ class Kernel:
         self._launch(grid, block, arguments, shared, _TOGETHER)
 
     def _launch(
-        self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int, attribute: Any
+        self,
+        grid: Sequence[int],
+        block: Sequence[int],
+        arguments: Sequence[Any],
+        shared: int,
+        attribute: _LaunchAttribute | None = None,
     ) -> None:
         values: list[Any] = [
             ctypes.c_int64(value) if isinstance(value, int)
             else ctypes.c_double(value) if isinstance(value, float)
+            else ctypes.create_string_buffer(value, len(value)) if isinstance(value, Structure)
             else ctypes.c_void_p(value.data.ptr)
             for value in arguments
         ]  # fmt: skip
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         sizes = [(ctypes.c_uint * 3)(*given, *[1] * (3 - len(given))) for given in (grid, block)]
         stream = cupy.cuda.get_current_stream().ptr
-        config = _LaunchConfig(*sizes, shared, stream, ctypes.pointer(attribute), 1)
+        attributes = (None, 0) if attribute is None else (ctypes.pointer(attribute), 1)
+        config = _LaunchConfig(*sizes, shared, stream, *attributes)
         status = cuda_driver().cuLaunchKernelEx(
             ctypes.byref(config), ctypes.c_void_p(self._function.ptr), pointers, ctypes.c_void_p(0)
         )

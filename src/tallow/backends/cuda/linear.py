@@ -7,13 +7,14 @@ from typing import Any
 import cupy
 
 from tallow import dtypes
-from tallow.backends.cuda import cublaslt, fp8, program
+from tallow.backends.cuda import cublaslt, fp8, fusion, program
 from tallow.backends.cuda.blocks import FEW as FEW_OF_BLOCKS
 from tallow.backends.cuda.blocks import CudaBlocks, multiply
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
 from tallow.backends.cuda.fp8 import CudaFp8
 from tallow.backends.cuda.kernels import NAMES, function, matrix_of
 from tallow.backends.cuda.matrix import CudaMatrix
+from tallow.backends.cuda.tiles import HEIGHT
 from tallow.errors import ArgumentError
 from tallow.ops.dispatch import kernel
 from tallow.ops.linear import check_linear
@@ -177,15 +178,18 @@ def _few(
     # Of numbers that take longer to widen, chunks are half as long, and twice as many warps ask for them.
     turns = -(-outputs * warps // (2 * _WARPS if scaled else _WARPS))  # rows of each warp
     vector = bias if bias is not None else scale
+    first = fusion.norm_before(x, residual) if distance == inputs else None
+    norm, how, shared = fusion.norm_arguments(first)
     run = function(
         "matvec", "matvec", X=NAMES[x.dtype], Y=kind, W="f32" if vector is None else NAMES[vector.dtype],
-        ROWS=at_once, WARPS=warps, GATED=int(gated), SCALED=scaled,
+        ROWS=at_once, WARPS=warps, GATED=int(gated), SCALED=scaled, NORM=norm,
     )  # fmt: skip
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     parts = [0 if each is None else each for each in (bias, scale)]
     sizes = (rows, outputs, inputs, distance, added_distance, ACTIVATIONS[activation])
-    given = (out, x, numbers, *parts, added, *sizes, factors, places[1], places[0])
-    run((-(-outputs * warps // (8 * turns)),), (256,), given)
+    source = x if first is None else first.x
+    given = (out, source, numbers, *parts, added, *sizes, factors, places[1], places[0], *how)
+    run((-(-outputs * warps // (8 * turns)),), (256,), given, shared)
 
 
 @kernel("linear_swiglu", "cuda")
@@ -199,7 +203,12 @@ def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
     rows, count, distance = matrix_of(x.storage)
     out = cupy.empty((count, matrix.shape[0] // 2), x.storage.dtype)
     if distance != x.shape[-1] or not program.linear(out, rows, matrix, None, 0, None, None, gated=True):
-        if isinstance(matrix, CudaBlocks) or count > FEW:
+        if isinstance(matrix, CudaBlocks):
+            if count > FEW_OF_BLOCKS or out.shape[1] % HEIGHT:
+                return NotImplemented
+            multiply(out, rows, distance, matrix, gated=True)
+            return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
+        if count > FEW:
             return NotImplemented
         numbers = matrix.codes if isinstance(matrix, CudaFp8) else matrix
         if not (_even(numbers, matrix.shape[1]) and _even(rows, distance)):

@@ -4,7 +4,8 @@
 // before this one has ended. GATED: w has a row n of gates and a row outputs + n; the result is silu(x[m] · gate) * (x[m] ·
 // other). X: type of x, residual and result; Y: of w; W: of bias and scale. Rows of w are a multiple of 16 bytes long.
 // SCALED: w's numbers have factors, 1: for each row; 2: for each row (or 1 << factor_shift rows) and 128 columns.
-#include "common.cuh"
+// NORM: how the rows of x are normalised first; see normed.cuh.
+#include "normed.cuh"
 
 namespace {
 
@@ -26,12 +27,13 @@ struct Chunk {
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     matvec(X* out, const X* x, const Y* w, const W* bias, const W* scale, const X* residual, i64 rows, i64 outputs_,
            i64 width, i64 x_stride, i64 residual_stride, i64 activation, const float* factors, i64 factor_stride,
-           i64 factor_shift) {
+           i64 factor_shift, const X* gain, const X* shift, X* normed, double eps) {
     next_may_start();
+    extern __shared__ __align__(16) unsigned char shared[];
     __shared__ float partial[2][THREADS / 32][HALVES][ROWS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int inputs = static_cast<int>(width), outputs = static_cast<int>(outputs_);
-    const int stride = static_cast<int>(factor_stride), shift = static_cast<int>(factor_shift);
+    const int stride = static_cast<int>(factor_stride), band = static_cast<int>(factor_shift);
     const int begin = (warp % WARPS * 32 + lane) * STEP, step = gridDim.x * OUTPUTS;
     int n = blockIdx.x * OUTPUTS + warp / WARPS, at = 0;  // the row of w at hand, and where its chunk begins
     int late_n = n, late_at = 0;                          // of the chunk that is asked for next
@@ -46,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
                     const int of = late_n + half * outputs;
                     if (column < inputs) {
                         chunk.at[half][i] = stream_pack(w + of * width + column);
-                        if constexpr (SCALED == 2) chunk.factor[half][i] = factors[(of >> shift) * stride + column / 128];
+                        if constexpr (SCALED == 2) chunk.factor[half][i] = factors[(of >> band) * stride + column / 128];
                     }
                 }
         }
@@ -121,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
                 for (int m = 0; m < ROWS; ++m) {
                     float values[STEP];
-                    read(values, x + (m < rows ? m : 0) * x_stride + column);
+                    read(values, x + (m < rows ? m : 0) * x_stride + column);  // in shared memory after a norm
 #pragma unroll
                     for (int half = 0; half < HALVES; ++half) {
                         float sum = SCALED == 2 ? 0.0f : sums[half][m];
@@ -145,8 +147,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     Chunk first, second;
     fetch(first);
     fetch(second);
+    if constexpr (NORM != 0)
+        if (threadIdx.x * 64 < inputs) prefetch(gain + threadIdx.x * 64);
     wait_for_previous();
     expect();
+    if constexpr (NORM != 0) {
+        X* const rows_here = reinterpret_cast<X*>(shared);
+        normalise_rows<THREADS>(rows_here, normed, x, x_stride, gain, shift, static_cast<int>(rows), inputs,
+                                static_cast<float>(eps));
+        x = rows_here, x_stride = width;
+    }
     while (n - warp / WARPS < outputs) {  // the same for all warps of a block
         take(first);
         if (n - warp / WARPS >= outputs) break;

@@ -7,7 +7,7 @@ from typing import Any
 
 import cupy
 
-from tallow.backends.cuda import program
+from tallow.backends.cuda import fusion, program
 from tallow.backends.cuda.kernels import NAMES, function, rows_of, vector
 from tallow.ops.dispatch import kernel
 from tallow.ops.norm import check_norm
@@ -57,6 +57,7 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     block = threads if threads > 32 else 128
     arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps)
     launch = functools.partial(run, (-(-rows * threads // block),), (block,), arguments)
-    if not program.norm(out, array, tuple(given), eps, launch):
+    norm = fusion.Norm(out, array, given[0], given[1] if len(given) > 1 else None, eps, launch)
+    if not (program.norm(norm) or fusion.wait(norm)):
         launch()
     return Tensor(out, x.device)

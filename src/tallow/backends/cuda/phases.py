@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tallow.backends.cuda.blocks import CudaBlocks
 from tallow.backends.cuda.kernels import multiprocessors
 from tallow.backends.cuda.tiles import HEIGHT
+
+if TYPE_CHECKING:
+    from tallow.backends.cuda.blocks import CudaBlocks
 
 SLOT = 4096  # bytes of a place in the ring
 WARPS = 16  # of a block that compute: see program.cuh

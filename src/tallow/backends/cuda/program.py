@@ -7,24 +7,22 @@ the attention to it: each pair is one phase. What cannot be a phase is launched 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import cupy
 import numpy as np
 
 from tallow.backends.cuda import graph, phases
 from tallow.backends.cuda.blocks import CudaBlocks
-from tallow.backends.cuda.kernels import NAMES, function, multiprocessors, table_of
+from tallow.backends.cuda.fusion import Append, Norm, attend, even, heads_fit, side_by_side
+from tallow.backends.cuda.kernels import NAMES, function, multiprocessors
 from tallow.backends.cuda.memory import lasting
 from tallow.backends.cuda.phases import (
     APPENDS,
     GATED,
-    INTERLEAVED,
     RESIDUAL_WIRED,
     SLOT,
-    WIRED,
     X_WIRED,
     Attend,
     Linear,
@@ -43,32 +41,6 @@ _MOST_WORK = 112 << 10  # of them for activations and sums: the rest is the ring
 on = False
 """Whether recordings make programs. Off: a phase still takes longer than the kernels that it stands for, so that only
 tests ask for them."""
-
-
-class Norm(NamedTuple):
-    """A norm that has not been done: what it reads and writes, and how to launch it."""
-
-    out: Any
-    x: Any
-    gain: Any
-    shift: Any
-    eps: float
-    launch: Callable[[], None]
-
-
-class Append(NamedTuple):
-    """Keys and values that have not been appended yet, and how to launch that."""
-
-    cache: KVCache
-    q: Any
-    k: Any
-    v: Any
-    angles: tuple[Any, Any, int] | None
-    gains: tuple[Any, Any]
-    eps: float
-    interleaved: bool
-    turned: Any
-    launch: Callable[[], None]
 
 
 @dataclass
@@ -196,21 +168,20 @@ def _can() -> bool:
     return on and graph.recorded() is not None and compute_capability(cupy.cuda.runtime.getDevice()) >= (9, 0)
 
 
-def norm(out: Any, x: Any, parameters: tuple[Any, ...], eps: float, launch: Callable[[], None]) -> bool:
+def norm(new: Norm) -> bool:
     """Whether a norm of a few rows waits for the linear map that reads it."""
     if not _can():
         return False
-    width = x.shape[-1]
-    rows = x.size // width
-    if any(p.dtype != x.dtype or p.data.ptr % 16 for p in parameters) or not _even(x, width):
+    width = new.x.shape[-1]
+    parameters = [each for each in (new.gain, new.shift) if each is not None]
+    if any(each.dtype != new.x.dtype or each.data.ptr % 16 for each in parameters) or not even(new.x, width):
         return False
-    program = _program(x.dtype, rows)
+    program = _program(new.x.dtype, new.x.size // width)
     if program is None:
         return False
     if program.waiting is not None:
         program = _anew(program)
-    gain, shift = (*parameters, None)[:2]
-    program.waiting = Norm(out, x, gain, shift, eps, launch)
+    program.waiting = new
     return True
 
 
@@ -233,7 +204,7 @@ def linear(
         return False
     (rows, outputs), inputs = out.shape, weight.shape[1]
     vectors = [each for each in (bias, factor, residual) if each is not None]
-    if any(each.dtype != x.dtype for each in vectors) or not _even(x, inputs):
+    if any(each.dtype != x.dtype for each in vectors) or not even(x, inputs):
         return False
     if residual is not None and not residual.flags.c_contiguous:
         return False
@@ -277,46 +248,17 @@ def linear(
     return True
 
 
-def append(
-    cache: KVCache,
-    k: Any,
-    v: Any,
-    launch: Callable[[], None],
-    q: Any = None,
-    angles: tuple[Any, Any, int] | None = None,
-    gains: tuple[Any, Any] = (None, None),
-    eps: float = 0.0,
-    interleaved: bool = False,
-    turned: Any = None,
-) -> bool:
-    """Whether one new key and value of each row wait for the attention to their cache.
-
-    Args:
-        cache: of the rows.
-        k: (b, 1, kv_heads, d).
-        v: likewise.
-        launch: appends them.
-        q: queries (b, 1, heads, d) that are normalised and turned with the keys; None if nothing is.
-        angles: cosines and sines (b or 1, 1, d / 2), and numbers from one row's to the next; None for no turning.
-        gains: of the norms of queries' and keys' heads.
-        eps: of these.
-        interleaved: as for ``ops.rope``.
-        turned: where the queries go, (b, 1, heads, d).
-    """
-    if not _can():
+def append(new: Append) -> bool:
+    """Whether one new key and value of each row wait for the attention to their cache."""
+    if not _can() or not new.possible():
         return False
-    b, n, _, d = k.shape
-    arrays = [each for each in (q, k, v) if each is not None]
-    if n != 1 or cache.dtype.numpy != k.dtype or not _heads_fit(d) or not all(map(_side_by_side, arrays)):
-        return False
-    if any(gain is not None and gain.dtype != k.dtype for gain in gains):
-        return False
-    program = _program(k.dtype, b)
+    b, _, _, d = new.k.shape
+    program = _program(new.k.dtype, b)
     if program is None:
         return False
     if program.waiting is not None or program.head not in (0, d):
         program = _anew(program)
-    program.waiting = Append(cache, q, k, v, angles, gains, eps, interleaved, turned, launch)
+    program.waiting = new
     return True
 
 
@@ -332,8 +274,8 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
     """
     if not _can():
         return False
-    b, n, heads, d = q.shape
-    if cache.dtype.numpy != q.dtype or not _heads_fit(d) or not _side_by_side(q) or (causal and n > 1):
+    b, n, _, d = q.shape
+    if cache.dtype.numpy != q.dtype or not heads_fit(d) or not side_by_side(q) or (causal and n > 1):
         return False
     program = _program(q.dtype, b * n)
     if program is None:
@@ -350,39 +292,6 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
     wired = sum(isinstance(each, Wire) for each in sources)
     if again or any(each is None for each in sources) or wired not in (0, len(sources)):
         return False  # and so the program is closed
-    cosines, sines, angle_stride = (None, None, 0) if new is None or new.angles is None else new.angles
-    gains = (None, None) if new is None else new.gains
-    flags = APPENDS * (new is not None) | INTERLEAVED * (new is not None and new.interleaved) | WIRED * (wired > 0)
     program.head, program.waiting = d, None
-    program.phases.append(Attend(
-        kind=1, out=out, out_wire=None, q=sources[0], k=None if new is None else sources[1],
-        v=None if new is None else sources[2], keys=cache.keys.storage, values=cache.values.storage,
-        table=table_of(cache), lengths=cache.held.storage, cosines=cosines, sines=sines, q_gain=gains[0],
-        k_gain=gains[1], turned=None if new is None else new.turned, scratch=None, tickets=None, batch=b, n=n,
-        heads=heads, kv_heads=cache.kv_heads, capacity=cache.capacity, value_width=cache.values.shape[3],
-        q_stride_b=_stride(query, 0), q_stride_n=_stride(query, 1),
-        k_stride_b=0 if new is None else _stride(new.k, 0), v_stride_b=0 if new is None else _stride(new.v, 0),
-        angle_stride=angle_stride, flags=flags, splits=1, scale=scale,
-        eps=0.0 if new is None else new.eps,
-    ))  # fmt: skip
+    program.phases.append(attend(out, query, cache, scale, new, sources))
     return True
-
-
-def _heads_fit(d: int) -> bool:
-    return 16 <= d <= 256 and d & (d - 1) == 0
-
-
-def _even(x: Any, width: int) -> bool:
-    """Whether rows of this width lie without gaps, and begin at multiples of 16 bytes."""
-    return x.flags.c_contiguous and width % 8 == 0 and x.data.ptr % 16 == 0
-
-
-def _side_by_side(x: Any) -> bool:
-    """Whether the heads of (b, n, heads, d) lie side by side, each row at a multiple of 16 bytes."""
-    size, d = x.itemsize, x.shape[3]
-    heads = x.strides[3] == size and (x.shape[2] == 1 or x.strides[2] == d * size)
-    return heads and all(stride % 16 == 0 for stride in x.strides[:2]) and x.data.ptr % 16 == 0
-
-
-def _stride(x: Any, axis: int) -> int:
-    return int(x.strides[axis] // x.itemsize)

@@ -8,7 +8,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import graph, program
+from tallow.backends.cuda import fusion, graph, program
 from tallow.backends.cuda.kernels import NAMES, adjacent, function, strides, table_of, tickets, vector
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
@@ -86,9 +86,11 @@ def rope_append(
     grid = (b * n, -(-(heads + 2 * kv_heads) * lanes[0] // THREADS))
     launch = functools.partial(run, grid, (THREADS,), arguments)
     turning = cosines, sines, shared
-    if added is not None or not program.append(
-        cache, arrays[1], arrays[2], launch, arrays[0], turning, (gains[0], gains[1]), eps, interleaved, out
-    ):
+    queries, keys, values = arrays
+    new = fusion.Append(
+        cache, queries, keys, values, turning, (gains[0], gains[1]), eps, interleaved, turned=out, launch=launch
+    )
+    if added is not None or not (program.append(new) or fusion.wait(new)):
         launch()
     graph.grow(cache, n if added is None else added)
     return Tensor(out, q.device)

@@ -18,6 +18,7 @@ from tests.backends.cuda.emulator.harness import (
     wide,
 )  # fmt: skip
 
+from tallow.backends.cuda.fusion import Append, Norm  # isort: skip
 from tallow.ops.pages import PAGE  # isort: skip
 
 WIDTH, HIDDEN, HEADS, KV_HEADS, D, LAYERS = 256, 328, 4, 2, 64, 2
@@ -61,12 +62,13 @@ class Layer:
             self.stacked[:, begin:end].reshape(rows, 1, -1, D) for begin, end in ((0, Q), (Q, Q + KV), (Q + KV, None))
         )
         gains = self.q_gain, self.k_gain
-        assert program.norm(self.normed1, x, (self.gain1,), 1e-6, never)
+        new = Append(self.cache, q, k, v, angles, gains, 1e-6, False, self.turned, never)
+        assert program.norm(Norm(self.normed1, x, self.gain1, None, 1e-6, never))
         assert program.linear(self.stacked, self.normed1, self.qkv, None, 0, None, None)
-        assert program.append(self.cache, k, v, never, q, angles, gains, 1e-6, False, self.turned)
+        assert program.append(new)
         assert program.attention(self.attended, self.turned, self.cache, D**-0.5, True)
         assert program.linear(self.middle, self.attended.reshape(rows, Q), self.out, None, 0, None, x)
-        assert program.norm(self.normed2, self.middle, (self.gain2,), 1e-6, never)
+        assert program.norm(Norm(self.normed2, self.middle, self.gain2, None, 1e-6, never))
         assert program.linear(self.gated, self.normed2, self.gate_up, None, 0, None, None, gated=True)
         assert program.linear(self.result, self.gated, self.down, None, 0, None, self.middle)
         return self.result

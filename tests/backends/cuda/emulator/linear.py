@@ -19,6 +19,7 @@ from tests.backends.cuda.emulator.harness import (
 
 from tallow.backends.cuda import tiles  # isort: skip
 from tallow.backends.cuda.blocks import CudaBlocks  # isort: skip
+from tallow.backends.cuda.fusion import Norm  # isort: skip
 from tests.backends.cuda.test_blocks import stored  # isort: skip
 
 
@@ -42,7 +43,7 @@ def main(storage, rows, outputs, inputs):
     x, gain, shift = numbers(generator, rows, inputs), numbers(generator, inputs), numbers(generator, inputs)
     bias, factor, residual = (numbers(generator, *shape) for shape in ((outputs,), (outputs,), (rows, outputs)))
     normed, out, gated = (empty((rows, width), BF16) for width in (inputs, outputs, outputs // 2))
-    assert program.norm(normed, x, (gain, shift), 1e-5, None)
+    assert program.norm(Norm(normed, x, gain, shift, 1e-5, None))
     assert program.linear(out, normed, weight, bias, 3, factor, residual)  # 3: SiLU
     halves = storage == "bfloat16" or outputs % 32 == 0
     assert program.linear(gated, normed, weight, None, 0, None, None, gated=True) == halves

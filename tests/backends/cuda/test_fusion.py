@@ -1,0 +1,133 @@
+"""What waits in a recording for another kernel, and what does not."""
+
+import numpy as np
+import pytest
+
+import tallow as tl
+from tallow import ops
+from tallow.ops import KVCache
+from tallow.runtime.capture import Recording
+from tallow.tensor import Tensor
+from tallow.weights.weight import make_weight
+from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
+from tests.backends.cuda.test_blocks import stored
+
+pytestmark = needs_card
+WIDTH = 256
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The kernels that are launched."""
+    from tallow.backends.cuda import kernels
+
+    found, launch = [], kernels.Kernel.__call__
+
+    def told(self, *arguments):
+        launch(self, *arguments)
+        found.append(self)
+
+    monkeypatch.setattr(kernels.Kernel, "__call__", told)
+    return found
+
+
+def on_card(*shape, seed=0, dtype="bfloat16"):
+    return Tensor(numbers(*shape, seed=seed) / shape[-1] ** 0.5).to(dtype).to("cuda")
+
+
+def several(*shapes, dtype="bfloat16"):
+    return [on_card(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
+
+
+def kernels_of(run, launched, dtype="bfloat16"):
+    """How many kernels a recording launches, whose results are those of the operations one by one."""
+    expected = [x.float().numpy() for x in run()]
+    launched.clear()
+    recording = Recording(run, tl.Device("cuda"))
+    count = len(launched)
+    for _ in range(2):
+        for result, wanted in zip(recording.result, expected, strict=True):
+            assert error(result.float(), Tensor(wanted)) <= 2 * TOLERANCE[dtype]
+            result.storage.fill(np.nan)
+        recording.replay()
+    return count
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("storage", ["dense", "q4_0"])
+def test_a_norm_is_part_of_what_reads_it(launched, dtype, rows, storage):
+    x, gain, shift = (
+        on_card(*shape, seed=i, dtype=dtype) for i, shape in enumerate([(rows, WIDTH), (WIDTH,), (WIDTH,)])
+    )
+    if storage == "dense":
+        weight = on_card(64, WIDTH, seed=3, dtype=dtype)
+    else:
+        matrix, _ = stored(storage, 64, WIDTH)
+        weight = make_weight(matrix, storage, tl.Device("cuda"), None, x.dtype)
+    assert kernels_of(lambda: [ops.linear(ops.rms_norm(x, gain), weight)], launched, dtype) == 1
+    assert kernels_of(lambda: [ops.linear(ops.layer_norm(x, gain, shift), weight)], launched, dtype) == 1
+    assert kernels_of(lambda: [ops.linear_swiglu(ops.rms_norm(x, gain), weight)], launched, dtype) == 1
+
+
+def test_what_reads_a_norm_later_finds_it(launched):
+    x, gain, *weights = (
+        on_card(*shape, seed=i) for i, shape in enumerate([(2, WIDTH), (WIDTH,), (64, WIDTH), (64, WIDTH)])
+    )
+
+    def run():
+        y = ops.rms_norm(x, gain)
+        return [ops.linear(y, weights[0]), ops.linear(y, weights[1]), y]
+
+    assert kernels_of(run, launched) == 2
+
+
+def test_a_norm_that_is_added_to_what_reads_it_comes_first(launched):
+    x, gain, weight = several((2, WIDTH), (WIDTH,), (WIDTH, WIDTH))
+
+    def run():
+        y = ops.rms_norm(x, gain)
+        return [ops.linear(y, weight, residual=y)]
+
+    assert kernels_of(run, launched) == 2
+
+
+def test_norms_that_nothing_takes_along_are_launched(launched):
+    x, gain, weight = several((2, WIDTH), (WIDTH,), (64, WIDTH))
+    wide, narrow = on_card(2, 8192), on_card(8192, seed=1)  # more than blocks keep
+    assert kernels_of(lambda: [ops.rms_norm(x, gain)], launched) == 1
+    assert kernels_of(lambda: [ops.rms_norm(ops.rms_norm(x, gain), gain)], launched) == 2
+    assert kernels_of(lambda: [ops.rms_norm(wide, narrow), ops.rms_norm(x, gain)], launched) == 2
+    assert kernels_of(lambda: [ops.rms_norm(x, gain), ops.linear(x, weight)], launched) == 2
+
+
+def test_a_position_is_appended_by_the_attention_to_it(launched):
+    heads, kv_heads, d = 4, 2, 64
+    q, k, v = several(*((2, 1, count, d) for count in (heads, kv_heads, kv_heads)))
+    angles = numbers(1, 1, d // 2, seed=9)
+    cos, sin = (Tensor(turn(angles)).to("cuda") for turn in (np.cos, np.sin))
+
+    def kernels(attend):
+        caches = [KVCache(2, kv_heads, d, 20, "bfloat16", "cuda") for _ in range(2)]
+        expected = attend(caches[0]).float().numpy()
+        launched.clear()
+        recording = Recording(lambda: attend(caches[1]), tl.Device("cuda"))
+        count = len(launched)
+        assert error(recording.result.float(), Tensor(expected)) <= TOLERANCE["bfloat16"]
+        for mine, other in zip(caches[1].view(), caches[0].view(), strict=True):
+            assert error(mine.float(), other.float()) <= TOLERANCE["bfloat16"]
+        return count
+
+    def turned(cache):
+        return ops.attention(ops.rope_append(q, k, v, cache, cos, sin), cache)
+
+    def plain(cache):
+        cache.append(k, v)
+        return ops.attention(q, cache)
+
+    def other_queries(cache):
+        ops.rope_append(q, k, v, cache, cos, sin)
+        return ops.attention(q, cache)
+
+    assert kernels(turned) == kernels(plain) == 1
+    assert kernels(other_queries) == 2
