@@ -47,6 +47,8 @@ VARIANTS = [
     ("program.cu", PROGRAM),
     ("program.cu", PROGRAM | {"T": "f16", "ROWS": 8, "HEAD": 64, "GROUP": 1, "FORMATS": "Blocks<f16,4,32,0,1,0>"}),
     ("program.cu", PROGRAM | {"ROWS": 2, "GROUP": 4, "FORMATS": "Blocks<bf16,4,32,1,1,0>,Blocks<bf16,6,16,1,0,32>"}),
+    ("copy.cu", {"V": "uint4", "AXES": 3}),
+    ("copy.cu", {"V": "u8", "AXES": 1}),
     ("argmax.cu", {"T": "bf16"}),
     ("image.cu", {"T": "bf16", "VECTOR": 4}),
     ("image.cu", {"T": "f32", "VECTOR": 1}),

@@ -314,6 +314,18 @@ def test_keys_that_do_not_count_may_hold_anything(attention_kernels, dtype, d):
         check("attention", lambda op, *x: op(*x, lengths=Tensor(lengths).to(x[0].device)), rows, k, v, dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [2, 70])
+def test_attention_to_what_begins_at_an_odd_address(attention_kernels, dtype, n):
+    def odd(x):
+        apart = tl.zeros((x.size + 1,), dtype=x.dtype, device=x.device)
+        apart.storage[1:] = x.storage.reshape(-1)
+        return apart[1:].reshape(x.shape)
+
+    arrays = [numbers(2, n, 4, 64, seed=seed) for seed in range(3)]
+    check("attention", lambda op, *x: op(*map(odd, x), causal=True), *arrays, dtype=dtype, tolerance=2)
+
+
 @pytest.mark.parametrize("stored", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "kv_heads", "d"), [(4, 2, 64), (2, 2, 24), (16, 2, 128)])

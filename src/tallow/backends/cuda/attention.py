@@ -9,7 +9,9 @@ import cupy
 import numpy as np
 
 from tallow.backends.cuda import fusion, graph, program
-from tallow.backends.cuda.kernels import NAMES, TICKETS, adjacent, function, strides, table_of, tickets
+from tallow.backends.cuda.arrays import adjacent, strides
+from tallow.backends.cuda.copy import copied
+from tallow.backends.cuda.kernels import NAMES, TICKETS, function, table_of, tickets
 from tallow.backends.cuda.rotary import angles
 from tallow.device import compute_capability
 from tallow.ops.attention import check_attention, check_values, turned
@@ -112,7 +114,7 @@ def _aligned(array: Any) -> Any:
     """The array if each of its rows begins at a multiple of 16 bytes, else a copy."""
     even = all(stride % 16 == 0 for stride, size in zip(array.strides[:-1], array.shape, strict=False) if size > 1)
     side_by_side = array.strides[-1] == array.itemsize
-    return array if even and side_by_side and array.data.ptr % 16 == 0 else cupy.ascontiguousarray(array)
+    return array if even and side_by_side and array.data.ptr % 16 == 0 else copied(array)
 
 
 def _split(

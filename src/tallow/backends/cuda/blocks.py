@@ -8,7 +8,8 @@ import cupy
 import numpy as np
 
 from tallow.backends.cuda import fusion, graph, tiles
-from tallow.backends.cuda.kernels import NAMES, function, matrix_of
+from tallow.backends.cuda.arrays import matrix_of
+from tallow.backends.cuda.kernels import NAMES, function
 from tallow.backends.cuda.memory import explaining
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH, Layout, Planes
 from tallow.backends.cuda.upload import to_card

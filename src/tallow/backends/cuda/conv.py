@@ -6,6 +6,7 @@ from typing import Any
 
 import cupy
 
+from tallow.backends.cuda.copy import copy_into, gapless
 from tallow.backends.cuda.kernels import NAMES
 from tallow.backends.cuda.linear import linear
 from tallow.backends.cuda.matrix import CudaMatrix
@@ -78,13 +79,13 @@ def _convolved(
     if any(padding):
         (up, side), inside = padding, array
         array = cupy.zeros((b, inner, high + 2 * up, wide + 2 * side), array.dtype)
-        array[:, :, up : up + high, side : side + wide] = inside
+        copy_into(array[:, :, up : up + high, side : side + wide], inside)
     sb, sc, sh, sw = array.strides
     patches = cupy.lib.stride_tricks.as_strided(
         array, (b, *sizes, inner, kh, kw),
         (sb, sh * stride[0], sw * stride[1], sc, sh * dilation[0], sw * dilation[1]),
     )  # fmt: skip
-    rows = cupy.ascontiguousarray(patches).reshape(-1, inner * kh * kw)
+    rows = gapless(patches).reshape(-1, inner * kh * kw)
     flat = Tensor(cupy.ascontiguousarray(matrix).reshape(weight.shape[0], -1), x.device)
     y = linear(Tensor(rows, x.device), flat, bias, activation=activation)
     return y if y is NotImplemented else Tensor(y.storage.reshape(b, *sizes, -1).transpose(0, 3, 1, 2), x.device)

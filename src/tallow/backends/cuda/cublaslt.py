@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import statistics
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,7 +36,8 @@ _EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
 _MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
 _ALIGNMENTS = (5, 6, 7, 8)  # of A, B, C and D
 WORKSPACE = 32 << 20
-_CANDIDATES = 8  # algorithms of a product that are asked for
+_CANDIDATES = 16  # algorithms of a product that are asked for
+_ROUNDS = 7  # of a trial
 _ROWS_FOR_TRIAL, _USES_BEFORE_TRIAL = 2048, 20  # when it pays to try them all: batches, which are alike, not prompts
 
 
@@ -120,17 +122,17 @@ class _Plan:
         Args:
             run: does the product by an algorithm.
         """
-        took = []
-        for algorithm in self.candidates:
-            run(algorithm)
-            begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-            begin.record()
-            run(algorithm)
-            run(algorithm)
-            end.record()
-            end.synchronize()
-            took.append(cupy.cuda.get_elapsed_time(begin, end))
-        self.algorithm = self.candidates[took.index(min(took))]
+        took: list[list[float]] = [[] for _ in self.candidates]
+        for _ in range(_ROUNDS):  # in turn, so that a card that slows down meanwhile does so for all
+            for times, algorithm in zip(took, self.candidates, strict=True):
+                begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+                begin.record()
+                run(algorithm)
+                end.record()
+                end.synchronize()
+                times.append(cupy.cuda.get_elapsed_time(begin, end))
+        medians = [statistics.median(times) for times in took]
+        self.algorithm = self.candidates[medians.index(min(medians))]
 
     def set_bias(self, address: int) -> None:
         """Where the bias of the next product lies."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import cupy
 
+from tallow.backends.cuda.arrays import matrix_of, vector
 from tallow.backends.cuda.blocks import CudaBlocks
 from tallow.backends.cuda.fp8 import CudaFp8
-from tallow.backends.cuda.kernels import NAMES, function, matrix_of, vector
+from tallow.backends.cuda.kernels import NAMES, function
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.errors import ArgumentError
 from tallow.ops.dispatch import kernel

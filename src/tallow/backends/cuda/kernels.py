@@ -1,4 +1,4 @@
-"""Kernels as functions that can be launched, and what they are told about arrays."""
+"""Kernels as functions that can be launched, and what they share."""
 
 from __future__ import annotations
 
@@ -168,71 +168,3 @@ def table_of(cache: KVCache) -> Any:
     """The pages of a cache's rows, where it lies."""
     assert cache.table is not None
     return cache.table.held.storage
-
-
-def strides(array: Any) -> list[int]:
-    """The distances between neighbours along each axis, in elements."""
-    size = array.itemsize
-    return [stride // size for stride in array.strides]
-
-
-def vector(*arrays: Any, width: int) -> int:
-    """How many numbers of the first array's type kernels may read at a time: 16 bytes' worth, or 1.
-
-    Args:
-        arrays: all begin at multiples of 16 bytes, or it is 1; so do their rows, if they have any.
-        width: of a row.
-    """
-    size = 16 // int(arrays[0].itemsize)
-    if width % size:
-        return 1
-    for array in arrays:
-        if array.data.ptr % 16 or any(
-            stride % 16 for stride, count in zip(array.strides[:-1], array.shape, strict=False) if count > 1
-        ):
-            return 1
-    return size
-
-
-def adjacent(array: Any) -> Any:
-    """The array, copied only if neighbours along its last axis do not lie side by side."""
-    if array.ndim and array.shape[-1] != 1 and array.strides[-1] != array.itemsize:
-        return copied(array)
-    return array
-
-
-def copied(array: Any) -> Any:
-    """The array's numbers without gaps."""
-    graph.flush()
-    return cupy.ascontiguousarray(array)
-
-
-def rows_of(array: Any) -> tuple[Any, int, int, int, int]:
-    """An array as rows along its last axis, copied only where two strides cannot describe them.
-
-    Returns:
-        The array, the number of rows, and (inner, outer stride, inner stride), in elements, by which row r begins at
-        ``r // inner * outer + r % inner * inner stride``.
-    """
-    array = adjacent(array)
-    axes: list[tuple[int, int]] = []  # size and stride, neighbours that can be made one united
-    for size, stride in zip(array.shape[:-1], strides(array), strict=False):
-        if size == 1:
-            continue
-        if axes and axes[-1][1] == size * stride:
-            axes[-1] = (axes[-1][0] * size, stride)
-        else:
-            axes.append((size, stride))
-    if len(axes) > 2:
-        return rows_of(copied(array))
-    (outer, outer_stride), (inner, inner_stride) = [*[(1, 0)] * (2 - len(axes)), *axes]
-    return array, outer * inner, inner, outer_stride, inner_stride
-
-
-def matrix_of(array: Any) -> tuple[Any, int, int]:
-    """An array as rows at equal distances: the array (copied if need be), their number and distance in elements."""
-    array, rows, inner, _, distance = rows_of(array)
-    width = array.shape[-1]
-    if rows == inner and (distance >= width or rows == 1):
-        return array, rows, distance if rows > 1 else width
-    return copied(array), rows, width

@@ -8,11 +8,12 @@ import cupy
 
 from tallow import dtypes
 from tallow.backends.cuda import cublaslt, fp8, fusion, program
+from tallow.backends.cuda.arrays import matrix_of
 from tallow.backends.cuda.blocks import FEW as FEW_OF_BLOCKS
 from tallow.backends.cuda.blocks import CudaBlocks, multiply
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
 from tallow.backends.cuda.fp8 import CudaFp8
-from tallow.backends.cuda.kernels import NAMES, function, matrix_of
+from tallow.backends.cuda.kernels import NAMES, function
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.backends.cuda.tiles import HEIGHT
 from tallow.errors import ArgumentError

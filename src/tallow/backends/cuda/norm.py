@@ -8,7 +8,8 @@ from typing import Any
 import cupy
 
 from tallow.backends.cuda import fusion, program
-from tallow.backends.cuda.kernels import NAMES, function, rows_of, vector
+from tallow.backends.cuda.arrays import rows_of, vector
+from tallow.backends.cuda.kernels import NAMES, function
 from tallow.ops.dispatch import kernel
 from tallow.ops.norm import check_norm
 from tallow.tensor import Tensor

@@ -11,6 +11,7 @@ from tallow.backends.cuda import (
     attention,
     audio,
     conv,
+    copy,
     elementwise,
     host,
     image,
@@ -23,8 +24,8 @@ from tallow.backends.cuda import (
 from tallow.tensor import Tensor
 
 __all__ = [
-    "attention", "audio", "conv", "elementwise", "host", "image", "linear", "norm", "on_card", "positions", "rotary",
-    "sample",
+    "attention", "audio", "conv", "copy", "elementwise", "host", "image", "linear", "norm", "on_card", "positions",
+    "rotary", "sample",
 ]  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda.kernels import NAMES, TICKETS, function, matrix_of, tickets
+from tallow.backends.cuda.arrays import matrix_of
+from tallow.backends.cuda.kernels import NAMES, TICKETS, function, tickets
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
 

@@ -9,7 +9,8 @@ import cupy
 import numpy as np
 
 from tallow.backends.cuda import fusion, graph, program
-from tallow.backends.cuda.kernels import NAMES, adjacent, function, strides, table_of, tickets, vector
+from tallow.backends.cuda.arrays import adjacent, strides, vector
+from tallow.backends.cuda.kernels import NAMES, function, table_of, tickets
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
 from tallow.ops.rope import check_rope

@@ -7,7 +7,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda.kernels import NAMES, function, matrix_of, multiprocessors, zeroed
+from tallow.backends.cuda.arrays import matrix_of
+from tallow.backends.cuda.kernels import NAMES, function, multiprocessors, zeroed
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
 
