@@ -1,4 +1,5 @@
-"""How long do the parts of a decoder's step take on an NVIDIA GPU, as phases of one kernel and as kernels one by one?
+"""How long do the parts of a decoder's step take on an NVIDIA GPU: as kernels one by one, as kernels of which some do the
+work of others on their way, and as phases of one kernel?
 
     python bench/cuda_step.py
 
@@ -6,13 +7,15 @@ Layers of Qwen3-0.6B's sizes, random bfloat16 weights, one row. The limit of a p
 what the card copies. Phases need compute capability 9.0.
 """
 
+from unittest.mock import patch
+
 import cupy
 import numpy as np
 from cuda_common import arguments, copied, milliseconds, report
 
 import tallow as tl
 from tallow import ops
-from tallow.backends.cuda import program
+from tallow.backends.cuda import fusion, program
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
@@ -78,9 +81,11 @@ def main():
     }  # fmt: skip
     for name in args.parts:
         times = {}
-        for program.on in (False, True):
-            recording = Recording(getattr(parts, name), parts.x.device)
-            times["phases" if program.on else "kernels"] = milliseconds(recording.replay) * 1e3
+        for way in ("kernels", "fewer kernels", "phases"):
+            program.on = way == "phases"
+            with patch.object(fusion, "wait", (lambda what: False) if way == "kernels" else fusion.wait):
+                recording = Recording(getattr(parts, name), parts.x.device)
+            times[way] = milliseconds(recording.replay) * 1e3
             tl.synchronize()
         limit = sum(weight.storage.nbytes for weight in sizes[name]) / moved * 1e6
         told = ", ".join(f"as {way} {took:.0f} µs" for way, took in times.items())
