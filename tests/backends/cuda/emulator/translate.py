@@ -1,4 +1,4 @@
-"""C++ for the CPU out of program.cu."""
+"""C++ for the CPU out of a kernel's source."""
 
 import re
 from importlib import resources
@@ -8,40 +8,46 @@ SOURCES = resources.files("tallow.backends.cuda")
 CALLS = {
     "cvt.f32.f16 ": "widen_f16", "cvt.rn.f16x2.e4m3x2": "widen_two_e4m3", "cvt.rn.bf16.f32": "round_bf16",
     "cvt.rn.f16.f32": "round_f16", "cvt.rn.bf16x2.f32": "round_two_bf16", "cvt.rn.f16x2.f32": "round_two_f16",
+    "cvt.rn.satfinite.e4m3x2.f32": "round_two_e4m3", "max.NaN.f32": "larger_or_nan",
     "ld.volatile.global.v4": "load_four_now", "ld.volatile.global.u32": "load_one_now", "st.volatile": "store_one_now",
-    "v4.u32": "load_four", "ex2.": "power_of_two_of", "mbarrier.init": "barrier_begins",
-    "mbarrier.arrive.expect_tx": "arrive_expecting", "mbarrier.arrive": "arrive_alone",
-    "mbarrier.try_wait": "wait_parity", "cp.async.bulk": "copy_bulk", "fma.rn.bf16x2": "multiply_add_bf16",
-    "add.rn.f16x2": "add_f16", "f32.bf16.bf16.f32": "multiply_matrices<true>",
-    "f32.f16.f16.f32": "multiply_matrices<false>", "bar.sync 1": "meet_consumers",
+    "v4.u32": "load_four", "v2.u32": "load_two", "ld.global.nc.L1::no_allocate.u32": "load_one",
+    "ex2.": "power_of_two_of", "mbarrier.init": "barrier_begins", "mbarrier.arrive.expect_tx": "arrive_expecting",
+    "mbarrier.arrive": "arrive_alone", "mbarrier.try_wait": "wait_parity", "cp.async.bulk": "copy_bulk",
+    "cp.async.cg": "copy_later", "cp.async.commit_group": "close_copies", "cp.async.wait_group": "wait_for_copies",
+    ".trans.shared.b16": "load_matrices<true>", "m8n8.x4.shared.b16": "load_matrices<false>",
+    "fma.rn.bf16x2": "multiply_add_bf16", "add.rn.f16x2": "add_f16", "f32.bf16.bf16.f32": "multiply_matrices<true>",
+    "f32.f16.f16.f32": "multiply_matrices<false>", '" TYPE "': "multiply_matrices<SAME<T, bf16>>",
+    "bar.sync 1": "meet_consumers",
 }  # fmt: skip
 """What instructions become, by a part of their text; the first that is found counts."""
 
-NOTHING = ("prefetch", "griddepcontrol", "fence.", "setmaxnreg", "ld.global.nc")
-"""Instructions that mean nothing here, or that only other kernels use."""
+NOTHING = ("prefetch", "griddepcontrol", "fence.", "setmaxnreg")
+"""Instructions that mean nothing here."""
 
 LAUNCH = """
-extern "C" int launch(int grid, size_t shared, const void* list, i64 count, u32* counters, i64 rows, i64 slots,
-                      i64 work, i64 partial_at) {
-    return emulator::run_grid(grid, shared, [=] {
-        program(static_cast<const Instruction*>(list), count, counters, rows, slots, work, partial_at);
-    });
-}
+extern "C" void launch_{0}(const unsigned* grid, const unsigned* threads, size_t shared, bool together,
+                           const char* kinds, void* const* arguments) {{
+    emulator::launch(&{0}, grid, threads, shared, together, kinds, arguments);
+}}
 """
 
 
-def translated() -> str:
-    """The whole source: headers put in once each, ``launch`` at the end."""
-    text = _expanded("program.cu", set())
-    text = re.sub(r"#if __CUDA_ARCH__ < 900\n.*?#else\n", "#if 1\n", text, count=1, flags=re.S)
+def translated(file: str) -> str:
+    """A whole source, its headers put in once each: functions ``launch_…`` at its end start its kernels."""
+    text = _expanded(file, set()).replace("#pragma once", "")
     while found := re.search(r"\basm\s*(?:volatile)?\s*\(", text):
         end = _closing(text, found.end() - 1)
         text = text[: found.start()] + _call(text[found.end() : end]) + text[end + 1 :]
-    text = text.replace(
-        "extern __shared__ __align__(128) u8 shared[];", "u8* const shared = emulator::dynamic_shared();"
-    )
-    text = text.replace("__shared__", "static thread_local").replace("#pragma once", "")
-    return f'#include "device.h"\n{text}{LAUNCH}'
+    text = re.sub(
+        r"extern __shared__ (?:__align__\(\d+\) )?([\w ]+) (\w+)\[\];",
+        r"\1* const \2 = reinterpret_cast<\1*>(emulator::dynamic_shared());", text,
+    )  # fmt: skip
+    text = text.replace("__shared__", "static thread_local")
+    text = re.sub(r"\*reinterpret_cast<volatile u32\*>\((\w+)\)", r"emulator::look_again(\1)", text)
+    # Kernels may be called as functions of the C library are, raise for one.
+    text, names = text.replace('extern "C" ', ""), re.findall(r"__global__ void\s+(?:__launch\w+\([^)]*\)\s+)?(\w+)\(", text)
+    body = "".join(map(LAUNCH.format, dict.fromkeys(names)))
+    return f"{text}{body}"
 
 
 def _expanded(name: str, seen: set[str]) -> str:

@@ -1,0 +1,79 @@
+"""Kernels compiled for the CPU, and launched as a driver would launch them."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.backends.cuda.emulator.translate import translated
+
+HERE = Path(__file__).parent
+FLAGS = ["-std=c++20", "-O1", "-g1", "-w", "-fPIC", "-pthread", "-march=native", "-ffp-contract=off",
+         "-U_FORTIFY_SOURCE", "-fsanitize=undefined", "-fno-sanitize-recover=all"]  # fmt: skip
+BLOCKS_MEET = ("sample",)
+"""Sources whose blocks wait for each other although they are not launched together: there are few enough."""
+
+
+class Function:
+    """A kernel for some macros.
+
+    Args:
+        file: its source, with ``.cu``.
+        name: its name there.
+        macros: what the source leaves open.
+        arch: the architecture to pretend to be, such as ``"90a"``.
+    """
+
+    def __init__(self, file: str, name: str, macros: Mapping[str, object], arch: str) -> None:
+        self._launch = getattr(_library(file, tuple(macros.items()), int(re.sub(r"\D", "", arch)) * 10), f"launch_{name}")
+        self._together = file.removesuffix(".cu") in BLOCKS_MEET
+
+    def __call__(self, grid, block, values, shared=0, together=False) -> None:
+        """Launch it. ``values``: integers (addresses too) and floats, or the bits of either, whose types aren't checked."""
+        given = [value if isinstance(value, ctypes.c_uint64) else _as_c(value) for value in values]
+        kinds = "".join(_KINDS[type(value)] for value in given)
+        pointers = (ctypes.c_void_p * len(given))(*map(ctypes.addressof, given))
+        sizes = [(ctypes.c_uint * 3)(*size, *[1] * (3 - len(size))) for size in (grid, block)]
+        self._launch(*sizes, ctypes.c_size_t(shared), together or self._together, kinds.encode(), pointers)
+
+
+_KINDS = {ctypes.c_int64: "i", ctypes.c_double: "f", ctypes.c_uint64: "?"}
+
+
+def _as_c(value):
+    return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(int(value))
+
+
+@functools.cache
+def _library(file: str, macros: tuple[tuple[str, object], ...], capability: int) -> ctypes.PyDLL:
+    """A source's kernels. The interpreter waits for them, so that no two threads launch at once."""
+    defined = "".join(f"#define {name} {value}\n" for name, value in (*macros, ("__CUDA_ARCH__", capability)))
+    text = f'#include "instructions.h"\n{defined}{translated(file)}'
+    folder = _folder()
+    stem = folder / f"{file.removesuffix('.cu')}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
+    if not library.exists():
+        source.write_text(text)
+        _compile("-shared", source, folder / "device.so", f"-Wl,-rpath,{folder}", "-o", library)
+    return ctypes.PyDLL(str(library))
+
+
+@functools.cache
+def _folder() -> Path:
+    """Where all that is compiled lies: at first what every kernel needs, the headers so that they are read only once."""
+    folder = Path(os.environ["EMULATOR_FOLDER"])
+    if not (folder / "device.so").exists():
+        for name in ("device.h", "instructions.h", "device.cpp"):
+            shutil.copy(HERE / name, folder)
+        _compile("-x", "c++-header", folder / "instructions.h", "-o", folder / "instructions.h.gch")
+        _compile("-shared", folder / "device.cpp", "-o", folder / "device.so")
+    return folder
+
+
+def _compile(*arguments: object) -> None:
+    subprocess.run(["c++", *FLAGS, *map(str, arguments)], check=True)

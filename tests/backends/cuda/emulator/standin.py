@@ -1,0 +1,308 @@
+"""Stands in for CuPy, over NumPy: ``install()`` before anything of the CUDA backend is imported."""
+
+import contextlib
+import ctypes
+import itertools
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+from tests.backends.cuda.emulator.build import Function
+
+BLOCKS = 3  # multiprocessors, so that shares are uneven
+MEMORY = 16 << 30
+
+
+class CudaError(RuntimeError):
+    """What neither CUDA's runtime nor its driver ever raises here."""
+
+    status = 0
+
+
+class Memory:
+    """Bytes that hold no numbers, at an address as aligned as on a card."""
+
+    def __init__(self, size):
+        if size > MEMORY:
+            raise MemoryError(f"{size} bytes")
+        self._bytes = np.full(size + 256, 0xFF, np.uint8)
+        self.ptr = self._bytes.ctypes.data + -self._bytes.ctypes.data % 256
+
+
+class Pointer:
+    """An address in memory, which lives as long."""
+
+    def __init__(self, memory, offset=0):
+        self.memory, self.ptr = memory, memory.ptr + offset
+
+    def copy_from_host_async(self, address, size, stream=None):
+        ctypes.memmove(self.ptr, int(getattr(address, "value", address)), size)
+
+    def copy_to_host_async(self, address, size, stream=None):
+        ctypes.memmove(int(getattr(address, "value", address)), self.ptr, size)
+
+    def memset_async(self, value, size, stream=None):
+        ctypes.memset(self.ptr, value, size)
+
+
+class Array(np.ndarray):
+    """CuPy's array. All that NumPy makes of one is one, scalars too."""
+
+    def __new__(cls, shape, dtype=float, memptr=None):
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memptr = memptr or Pointer(Memory(size))
+        buffer = (ctypes.c_uint8 * max(size, 1)).from_address(memptr.ptr)
+        array = np.ndarray.__new__(cls, shape, dtype, buffer)
+        array.memory = memptr.memory
+        return kept(array)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        if out is not None:
+            options["out"] = tuple(map(plain, out))
+        return lying(getattr(ufunc, method)(*map(plain, inputs), **options))
+
+    def __array_function__(self, function, types, args, options):
+        return lying(super().__array_function__(function, types, args, options))
+
+    def __getitem__(self, key):
+        return lying(super().__getitem__(key))
+
+    @property
+    def data(self):
+        return Pointer(SimpleNamespace(ptr=self.ctypes.data, array=self))
+
+    @property
+    def device(self):
+        return Device(0)
+
+    def get(self, *_, **__):
+        return np.array(plain(self))
+
+    def set(self, values, *_, **__):
+        self[...] = values
+
+
+def _methods():
+    """Methods that give scalars, or arrays without having asked ``__array_function__``."""
+    for name in ("all", "any", "argmax", "argmin", "argsort", "astype", "copy", "max", "mean", "min", "prod", "std", "sum",
+                 "take", "var", "nonzero"):  # fmt: skip
+
+        def method(self, *args, _name=name, **options):
+            return lying(getattr(np.ndarray, _name)(self, *args, **options))
+
+        setattr(Array, name, method)
+
+
+def plain(value):
+    return value.view(np.ndarray) if isinstance(value, Array) else value
+
+
+def lying(value):
+    """A result of NumPy's as CuPy would give it."""
+    if isinstance(value, (tuple, list)):
+        parts = [lying(part) for part in value]
+        return type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+    return kept(value.view(Array)) if isinstance(value, np.ndarray) else value
+
+
+class Library(ModuleType):
+    """A module of NumPy's, whose functions give arrays that lie on the card."""
+
+    def __init__(self, name, of):
+        super().__init__(name)
+        self.__spec__, self._of = ModuleSpec(name, None), of
+
+    def __getattr__(self, name):
+        found = getattr(self._of, name)
+        if isinstance(found, ModuleType):
+            found = Library(f"{self.__name__}.{name}", found)
+        elif callable(found) and not isinstance(found, type):
+            found = _giving(found)
+        setattr(self, name, found)
+        return found
+
+
+def _giving(function):
+    return lambda *args, **options: lying(function(*args, **options))
+
+
+def empty(shape, dtype=float, order="C"):
+    return Array(shape, dtype)
+
+
+def asarray(values, dtype=None):
+    """Values on the card: copied, unless they are there."""
+    return lying(np.array(values, dtype, copy=None if isinstance(values, Array) else True))
+
+
+class Device:
+    """The only one."""
+
+    def __init__(self, index=0):
+        self.id = index
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+_recordings = []  # those under way: there is one at most
+
+
+def kept(array):
+    """An array, which a recording may read later."""
+    for recording in _recordings:
+        recording.memory.append(array)
+    return array
+
+
+def do(act):
+    """Do something that a card does, now and whenever a recording of it is launched."""
+    act()
+    for recording in _recordings:
+        recording.acts.append(act)
+
+
+class Recording:
+    """What a stream has captured. It has been done while it was: the first launch does nothing."""
+
+    def __init__(self):
+        self.acts, self.memory, self._done = [], [], True
+
+    def launch(self, stream=None):
+        if not self._done:
+            for act in self.acts:
+                act()
+        self._done = False
+
+    def get_nodes(self):
+        return self.acts
+
+
+class Stream(Device):
+    """A stream that is never behind."""
+
+    ptr = 0
+
+    def __init__(self, **_):
+        pass
+
+    def record(self, event=None):
+        return Event()
+
+    def synchronize(self):
+        pass
+
+    def wait_event(self, event):
+        pass
+
+    def begin_capture(self, mode=None):
+        _recordings.append(Recording())
+
+    def end_capture(self):
+        return _recordings.pop()
+
+
+class Event:
+    """Something that has happened."""
+
+    def __init__(self, **_):
+        self.done = True
+
+    def record(self, stream=None):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+class Pinned(bytearray):
+    """Pinned memory."""
+
+    @property
+    def ptr(self):
+        return ctypes.addressof(ctypes.c_uint8.from_buffer(self))
+
+
+class Pool:
+    """One that keeps nothing."""
+
+    def malloc(self, size):
+        return Pointer(Memory(size))
+
+    def free_all_blocks(self):
+        pass
+
+    def used_bytes(self):
+        return 0
+
+    total_bytes = free_bytes = used_bytes
+
+
+class Module:
+    """Of kernels: what ``machine_code`` says to compile."""
+
+    def load(self, code):
+        self._code = code
+
+    def get_function(self, name):
+        return Loaded(Function(*(self._code[0], name, *self._code[1:])))
+
+
+class Loaded:
+    """A kernel that a module has been asked for; its address is a number by which ``launch_extended`` finds it."""
+
+    _numbers, _all = itertools.count(1), {}
+
+    def __init__(self, function):
+        self.function, self.ptr = function, next(self._numbers)
+        self._all[self.ptr] = self
+
+    def __call__(self, grid, block, arguments, shared=0):
+        values = [value.data.ptr if isinstance(value, Array) else value for value in arguments]
+        do(lambda: self.function(grid, block, values, shared))
+
+    @classmethod
+    def launch_extended(cls, config, pointer, pointers, extra):
+        """cuLaunchKernelEx, of which kernels.py makes use for what CuPy's launches cannot say."""
+        config = config._obj
+        function, grid, block, shared = cls._all[pointer.value].function, [*config.grid], [*config.block], config.shared
+        values = [ctypes.c_uint64(ctypes.c_uint64.from_address(address).value) for address in pointers]
+        together = config.attributes[0].id == 2  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+        do(lambda: function(grid, block, values, shared, together))
+        return 0
+
+
+def install():
+    """Make it what ``import cupy`` finds."""
+    _methods()
+    pool, runtime_error = Pool(), type("CUDARuntimeError", (CudaError,), {})
+    lack = type("OutOfMemoryError", (MemoryError,), {})
+    runtime = SimpleNamespace(
+        getDevice=lambda: 0, deviceSynchronize=lambda: None, memGetInfo=lambda: (MEMORY // 2, MEMORY),
+        deviceGetAttribute=lambda attribute, index: BLOCKS, streamCaptureModeRelaxed=2, CUDARuntimeError=runtime_error,
+    )  # fmt: skip
+    cuda = SimpleNamespace(
+        Device=Device, Stream=Stream, Event=Event, Memory=Memory, MemoryPointer=Pointer, MemoryPool=Pool, runtime=runtime,
+        get_current_stream=Stream, alloc_pinned_memory=Pinned, get_elapsed_time=lambda begin, end: 0.0,
+        using_allocator=lambda allocator: contextlib.nullcontext(), memory=SimpleNamespace(OutOfMemoryError=lack),
+        function=SimpleNamespace(Module=Module),
+    )  # fmt: skip
+    cupy = Library("cupy", np)
+    cupy.__dict__.update(
+        ndarray=Array, empty=empty, asarray=asarray, cuda=cuda, get_default_memory_pool=lambda: pool,
+    )  # fmt: skip
+    driver = SimpleNamespace(
+        CUDADriverError=type("CUDADriverError", (CudaError,), {}), funcSetAttribute=lambda *_: None
+    )
+    sys.modules["cupy"] = cupy
+    for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.api"):
+        sys.modules[name] = ModuleType(name)
+    sys.modules["cupy_backends.cuda.api"].driver = sys.modules["cupy_backends.cuda.api.driver"] = driver
+    sys.modules["cupy_backends.cuda.api.runtime"] = runtime
