@@ -239,6 +239,18 @@ def test_swiglu_and_activations_of_views(dtype):
     check("silu", lambda op, x: op(x.permute(2, 0, 1)), x, dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(5, 7), (8, 12)])
+def test_pixels(dtype, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
+    expected, found = (
+        ops.normalize_pixels(Tensor(pixels).to(device), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), kind)
+        for device, kind in (("cpu", "float32"), ("cuda", dtype))
+    )
+    assert found.dtype.name == dtype
+    assert error(found, expected) <= TOLERANCE[dtype]
+
+
 @pytest.fixture(params=["this card's", "portable"])
 def attention_kernels(request, monkeypatch):
     """Attention by kernels for this very card, where it has any, and by those of every card."""

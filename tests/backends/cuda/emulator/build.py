@@ -30,11 +30,12 @@ class Function:
     """
 
     def __init__(self, file: str, name: str, macros: Mapping[str, object], arch: str) -> None:
-        self._launch = getattr(_library(file, tuple(macros.items()), int(re.sub(r"\D", "", arch)) * 10), f"launch_{name}")
+        capability = 10 * int(re.sub(r"\D", "", arch))
+        self._launch = getattr(_library(file, tuple(macros.items()), capability), f"launch_{name}")
         self._together = file.removesuffix(".cu") in BLOCKS_MEET
 
     def __call__(self, grid, block, values, shared=0, together=False) -> None:
-        """Launch it. ``values``: integers (addresses too) and floats, or the bits of either, whose types aren't checked."""
+        """Launch it. ``values``: integers (addresses too) and floats, or the bits of either, unchecked."""
         given = [value if isinstance(value, ctypes.c_uint64) else _as_c(value) for value in values]
         kinds = "".join(_KINDS[type(value)] for value in given)
         pointers = (ctypes.c_void_p * len(given))(*map(ctypes.addressof, given))
@@ -52,7 +53,8 @@ def _as_c(value):
 @functools.cache
 def _library(file: str, macros: tuple[tuple[str, object], ...], capability: int) -> ctypes.PyDLL:
     """A source's kernels. The interpreter waits for them, so that no two threads launch at once."""
-    defined = "".join(f"#define {name} {value}\n" for name, value in (*macros, ("__CUDA_ARCH__", capability)))
+    given = (*macros, ("__CUDA_ARCH__", capability), (f"__CUDA_ARCH_FEAT_SM{capability // 10}_ALL", 1))
+    defined = "".join(f"#define {name} {value}\n" for name, value in given)
     text = f'#include "instructions.h"\n{defined}{translated(file)}'
     folder = _folder()
     stem = folder / f"{file.removesuffix('.cu')}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -65,10 +67,10 @@ def _library(file: str, macros: tuple[tuple[str, object], ...], capability: int)
 
 @functools.cache
 def _folder() -> Path:
-    """Where all that is compiled lies: at first what every kernel needs, the headers so that they are read only once."""
+    """Where all that is compiled lies: at first what every kernel needs, headers so that they are read only once."""
     folder = Path(os.environ["EMULATOR_FOLDER"])
     if not (folder / "device.so").exists():
-        for name in ("device.h", "instructions.h", "device.cpp"):
+        for name in ("device.h", "numbers.h", "products.h", "instructions.h", "device.cpp"):
             shutil.copy(HERE / name, folder)
         _compile("-x", "c++-header", folder / "instructions.h", "-o", folder / "instructions.h.gch")
         _compile("-shared", folder / "device.cpp", "-o", folder / "device.so")

@@ -31,6 +31,7 @@ static void live() {  // a fiber, for as long as its thread of the system
         Fiber& me = *block->fibers[block->current];
         (*kernel)();
         if (me.copies.size() > 1 || !me.copies.back().empty()) me.copies.assign(1, {});
+        if (me.products.size() > 1 || !me.products.back().empty()) complain("a thread ends before its products do");
         me.done = true;
         progress.fetch_add(1, std::memory_order_relaxed);
         if (!_setjmp(me.at)) _longjmp(block->main, 1);

@@ -47,6 +47,14 @@ struct SmallCopy {  // 16 bytes, or zeros
     const void* from;
     bool there;
 };
+struct Product {  // of a warpgroup
+    float* sums;
+    int count;
+    unsigned left[4];
+    unsigned long long right;  // its descriptor
+    bool keep, transposed;
+    void (*run)(const Product&);
+};
 struct Fiber {
     jmp_buf at;
     ucontext_t first;  // where it begins
@@ -54,6 +62,7 @@ struct Fiber {
     bool begun = false, done = true;
     const char* waits = nullptr;
     std::vector<std::vector<SmallCopy>> copies{1};  // in groups; the last is open
+    std::vector<std::vector<Product>> products{1};  // likewise
 };
 struct Block {
     unsigned char* shared = nullptr;

@@ -1,7 +1,7 @@
 // What kernels say on a card, in CUDA C++ and in assembly, as functions of a CPU: see CALLS in translate.py. Copies in the
 // background end as late as they may, or some time later in any order.
 #pragma once
-#include "device.h"
+#include "products.h"
 
 #define __device__
 #define __forceinline__ inline
@@ -13,86 +13,7 @@
 #define blockDim emulator::block_size
 #define gridDim emulator::grid_size
 
-struct alignas(8) int2 {
-    int x, y;
-};
-struct alignas(8) uint2 {
-    unsigned x, y;
-};
-struct alignas(16) uint4 {
-    unsigned x, y, z, w;
-};
-struct alignas(16) float4 {
-    float x, y, z, w;
-};
-inline int2 make_int2(int x, int y) { return {x, y}; }
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-
-template <class A, class B> auto min(A a, B b) {
-    using C = std::common_type_t<A, B>;
-    return C(a) < C(b) ? C(a) : C(b);
-}
-template <class A, class B> auto max(A a, B b) {
-    using C = std::common_type_t<A, B>;
-    return C(a) > C(b) ? C(a) : C(b);
-}
-
 namespace emulator {
-
-// Numbers
-
-template <class To, class From> To bits_of(From from) {
-    static_assert(sizeof(To) == sizeof(From));
-    To to;
-    memcpy(&to, &from, sizeof to);
-    return to;
-}
-inline float from_f16(unsigned half) { return static_cast<float>(bits_of<_Float16>(static_cast<unsigned short>(half))); }
-inline unsigned to_f16(float x) { return bits_of<unsigned short>(static_cast<_Float16>(x)); }
-inline float from_bf16(unsigned half) { return bits_of<float>(half << 16); }
-inline unsigned to_bf16(float x) {
-    const unsigned bits = bits_of<unsigned>(x);
-    return x != x ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-template <class To, class From> void widen_f16(To& to, From from) { to = from_f16(from); }
-template <class To> void round_bf16(To& to, float x) { to = static_cast<To>(to_bf16(x)); }
-template <class To> void round_f16(To& to, float x) { to = static_cast<To>(to_f16(x)); }
-inline void round_two_bf16(unsigned& to, float high, float low) { to = to_bf16(high) << 16 | to_bf16(low); }
-inline void round_two_f16(unsigned& to, float high, float low) { to = to_f16(high) << 16 | to_f16(low); }
-inline void multiply_add_bf16(unsigned& to, unsigned a, unsigned b, unsigned c) {
-    const auto half = [&](int at) {
-        return to_bf16(from_bf16(a >> at & 0xffff) * from_bf16(b >> at & 0xffff) + from_bf16(c >> at & 0xffff));
-    };
-    to = half(16) << 16 | half(0);
-}
-inline void add_f16(unsigned& to, unsigned a, unsigned b) {
-    to = to_f16(from_f16(a >> 16) + from_f16(b >> 16)) << 16 | to_f16(from_f16(a & 0xffff) + from_f16(b & 0xffff));
-}
-inline void power_of_two_of(float& to, float x) { to = exp2f(x); }
-inline void larger_or_nan(float& to, float a, float b) { to = a != a || b != b ? NAN : fmaxf(a, b); }
-
-// E4M3: three bits of mantissa, exponents from -6, no infinity; what is too large becomes 448.
-inline float from_e4m3(unsigned code) {
-    const int exponent = code >> 3 & 15, mantissa = code & 7;
-    const float size = (code & 127) == 127 ? NAN : exponent ? ldexpf(8 + mantissa, exponent - 10) : ldexpf(mantissa, -9);
-    return code & 128 ? -size : size;
-}
-inline unsigned to_e4m3(float x) {
-    const unsigned sign = std::signbit(x) ? 128 : 0;
-    if (x != x) return 127;
-    const float size = fminf(fabsf(x), 448.0f);
-    const int exponent = size < 0x1p-6f ? -6 : ilogbf(size);
-    const float eighths = nearbyintf(ldexpf(size, 3 - exponent));  // to even, as the instruction rounds
-    return sign | static_cast<unsigned>(eighths + (exponent + 6) * 8);
-}
-template <class From> void widen_two_e4m3(unsigned& to, From codes) {
-    to = to_f16(from_e4m3(codes >> 8 & 255)) << 16 | to_f16(from_e4m3(codes & 255));
-}
-template <class To> void round_two_e4m3(To& to, float high, float low) {
-    to = static_cast<To>(to_e4m3(high) << 8 | to_e4m3(low));
-}
 
 // What lanes of a warp do together
 
@@ -108,26 +29,6 @@ template <class V> V of_lane(V x, int from) {
 template <class V, class F> V fold_lanes(V x, F fold) {
     for (int step = 1; step < WARP; step *= 2) x = fold(x, of_lane(x, lane() ^ step));
     return x;
-}
-
-// The product of a warp: mma.m16n8k16, whose operands lie among the lanes as PTX says.
-template <bool BF16>
-void multiply_matrices(float& s0, float& s1, float& s2, float& s3, unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                       unsigned b0, unsigned b1) {
-    const auto& lanes = block->operands[turn_of_warp()][warp()];
-    const unsigned mine[6] = {a0, a1, a2, a3, b0, b1};
-    for (int i = 0; i < 12; ++i) {
-        const unsigned bits = i % 2 ? mine[i / 2] >> 16 : mine[i / 2] & 0xffff;
-        block->operands[turn_of_warp()][warp()][lane()][i] = BF16 ? from_bf16(bits) : from_f16(bits);
-    }
-    meet_warp();
-    float* const sums[4] = {&s0, &s1, &s2, &s3};
-    for (int c = 0; c < 4; ++c) {
-        const int row = lane() / 4 + c / 2 * 8, column = lane() % 4 * 2 + c % 2;
-        for (int k = 0; k < 16; ++k)
-            *sums[c] += lanes[row % 8 * 4 + k % 8 / 2][2 * ((row >= 8) + 2 * (k >= 8)) + k % 2] *
-                        lanes[column * 4 + k % 8 / 2][2 * (4 + (k >= 8)) + k % 2];
-    }
 }
 
 // Four matrices of 8 by 8 halves, whose rows begin where lanes 0 to 7, 8 to 15, … say (ldmatrix).
@@ -211,6 +112,16 @@ template <class... W> void load_words(const unsigned* from, W&... to) {
 }
 inline void load_one(unsigned& a, const void* from) { load_words(static_cast<const unsigned*>(from), a); }
 inline void load_two(unsigned& a, unsigned& b, const void* from) { load_words(static_cast<const unsigned*>(from), a, b); }
+inline void load_four_shared(unsigned& a, unsigned& b, unsigned& c, unsigned& d, unsigned at) {
+    if (at + 16 > block->size) complain("a load leaves shared memory");
+    load_words(reinterpret_cast<const unsigned*>(block->shared + at), a, b, c, d);
+}
+inline void store_four_shared(unsigned at, unsigned a, unsigned b, unsigned c, unsigned d) {
+    const unsigned words[4] = {a, b, c, d};
+    check_alignment(block->shared + at, 16);
+    if (at + 16 > block->size) complain("a store leaves shared memory");
+    memcpy(block->shared + at, words, 16);
+}
 inline void load_four(unsigned& a, unsigned& b, unsigned& c, unsigned& d, const void* from) {
     load_words(static_cast<const unsigned*>(from), a, b, c, d);
 }
@@ -256,6 +167,7 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
     return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
 inline unsigned long long __double2ull_rn(double x) { return static_cast<unsigned long long>(nearbyint(x)); }
+inline float __fdividef(float a, float b) { return a / b; }
 inline double cospi(double x) { return cos(M_PI * x); }
 inline void sincospi(double x, double* sine, double* cosine) { *sine = sin(M_PI * x), *cosine = cos(M_PI * x); }
 inline size_t __cvta_generic_to_shared(const void* at) { return emulator::shared_offset(at); }

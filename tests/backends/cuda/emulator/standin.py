@@ -86,8 +86,8 @@ class Array(np.ndarray):
 
 def _methods():
     """Methods that give scalars, or arrays without having asked ``__array_function__``."""
-    for name in ("all", "any", "argmax", "argmin", "argsort", "astype", "copy", "max", "mean", "min", "prod", "std", "sum",
-                 "take", "var", "nonzero"):  # fmt: skip
+    for name in ("all", "any", "argmax", "argmin", "argsort", "astype", "copy", "max", "mean", "min", "nonzero", "prod",
+                 "std", "sum", "take", "var"):  # fmt: skip
 
         def method(self, *args, _name=name, **options):
             return lying(getattr(np.ndarray, _name)(self, *args, **options))
@@ -252,7 +252,7 @@ class Module:
         self._code = code
 
     def get_function(self, name):
-        return Loaded(Function(*(self._code[0], name, *self._code[1:])))
+        return Loaded(Function(self._code[0], name, *self._code[1:]))
 
 
 class Loaded:
@@ -289,8 +289,8 @@ def install():
         deviceGetAttribute=lambda attribute, index: BLOCKS, streamCaptureModeRelaxed=2, CUDARuntimeError=runtime_error,
     )  # fmt: skip
     cuda = SimpleNamespace(
-        Device=Device, Stream=Stream, Event=Event, Memory=Memory, MemoryPointer=Pointer, MemoryPool=Pool, runtime=runtime,
-        get_current_stream=Stream, alloc_pinned_memory=Pinned, get_elapsed_time=lambda begin, end: 0.0,
+        Device=Device, Stream=Stream, Event=Event, Memory=Memory, MemoryPointer=Pointer, MemoryPool=Pool,
+        runtime=runtime, get_current_stream=Stream, alloc_pinned_memory=Pinned, get_elapsed_time=lambda begin, end: 0.0,
         using_allocator=lambda allocator: contextlib.nullcontext(), memory=SimpleNamespace(OutOfMemoryError=lack),
         function=SimpleNamespace(Module=Module),
     )  # fmt: skip

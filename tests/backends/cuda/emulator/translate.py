@@ -9,19 +9,23 @@ CALLS = {
     "cvt.f32.f16 ": "widen_f16", "cvt.rn.f16x2.e4m3x2": "widen_two_e4m3", "cvt.rn.bf16.f32": "round_bf16",
     "cvt.rn.f16.f32": "round_f16", "cvt.rn.bf16x2.f32": "round_two_bf16", "cvt.rn.f16x2.f32": "round_two_f16",
     "cvt.rn.satfinite.e4m3x2.f32": "round_two_e4m3", "max.NaN.f32": "larger_or_nan",
-    "ld.volatile.global.v4": "load_four_now", "ld.volatile.global.u32": "load_one_now", "st.volatile": "store_one_now",
-    "v4.u32": "load_four", "v2.u32": "load_two", "ld.global.nc.L1::no_allocate.u32": "load_one",
+    "ld.volatile.global.v4": "load_four_now", "ld.volatile.global.u32": "load_one_now",
+    "st.volatile.global": "store_one_now", "v4.u32": "load_four", "v2.u32": "load_two",
+    "ld.global.nc.L1::no_allocate.u32": "load_one",
     "ex2.": "power_of_two_of", "mbarrier.init": "barrier_begins", "mbarrier.arrive.expect_tx": "arrive_expecting",
     "mbarrier.arrive": "arrive_alone", "mbarrier.try_wait": "wait_parity", "cp.async.bulk": "copy_bulk",
     "cp.async.cg": "copy_later", "cp.async.commit_group": "close_copies", "cp.async.wait_group": "wait_for_copies",
     ".trans.shared.b16": "load_matrices<true>", "m8n8.x4.shared.b16": "load_matrices<false>",
     "fma.rn.bf16x2": "multiply_add_bf16", "add.rn.f16x2": "add_f16", "f32.bf16.bf16.f32": "multiply_matrices<true>",
-    "f32.f16.f16.f32": "multiply_matrices<false>", '" TYPE "': "multiply_matrices<SAME<T, bf16>>",
+    "f32.f16.f16.f32": "multiply_matrices<false>",
+    "wgmma.mma_async": "multiply_later<SAME<T, bf16>>(c, ", '" TYPE "': "multiply_matrices<SAME<T, bf16>>",
+    "wgmma.commit_group": "close_products",
+    "wgmma.wait_group": "wait_for_products", "ld.shared.v4": "load_four_shared", "st.shared.v4": "store_four_shared",
     "bar.sync 1": "meet_consumers",
 }  # fmt: skip
-"""What instructions become, by a part of their text; the first that is found counts."""
+"""What instructions become, by a part of their text; the first that is found counts. Operands follow what is given."""
 
-NOTHING = ("prefetch", "griddepcontrol", "fence.", "setmaxnreg")
+NOTHING = ("prefetch", "griddepcontrol", "fence.", "setmaxnreg", "wgmma.fence", "st.volatile.shared", '"" :')
 """Instructions that mean nothing here."""
 
 LAUNCH = """
@@ -45,7 +49,8 @@ def translated(file: str) -> str:
     text = text.replace("__shared__", "static thread_local")
     text = re.sub(r"\*reinterpret_cast<volatile u32\*>\((\w+)\)", r"emulator::look_again(\1)", text)
     # Kernels may be called as functions of the C library are, raise for one.
-    text, names = text.replace('extern "C" ', ""), re.findall(r"__global__ void\s+(?:__launch\w+\([^)]*\)\s+)?(\w+)\(", text)
+    text = text.replace('extern "C" ', "")
+    names = re.findall(r"__global__ void\s+(?:__launch\w+\([^)]*\)\s+)?(\w+)\(", text)
     body = "".join(map(LAUNCH.format, dict.fromkeys(names)))
     return f"{text}{body}"
 
@@ -69,7 +74,8 @@ def _call(body: str) -> str:
     while found := re.compile(r'"[=+]?[a-z]+"\s*\(').search(body, at):
         at = _closing(body, found.end() - 1)
         operands.append(body[found.end() : at])
-    return f"emulator::{call}({', '.join(operands)})"
+    call += "" if "(" in call else "("
+    return f"emulator::{call}{', '.join(operands)})"
 
 
 def _closing(text: str, at: int) -> int:
