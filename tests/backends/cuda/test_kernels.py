@@ -338,6 +338,18 @@ def test_attention_to_what_begins_at_an_odd_address(attention_kernels, dtype, n)
     check("attention", lambda op, *x: op(*map(odd, x), causal=True), *arrays, dtype=dtype, tolerance=2)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_keys_of_long_rows_are_split_among_blocks(dtype, causal):
+    q, k, v = (numbers(2, size, count, 64, seed=i) for i, (size, count) in enumerate([(3, 4), (1300, 2), (1300, 2)]))
+    lengths = np.array([700, 1300])
+
+    def run(op, q, k, v):
+        return op(q, k, v, causal=causal, lengths=Tensor(lengths).to(q.device))
+
+    check("attention", run, q, k, v, dtype=dtype, tolerance=2)
+
+
 @pytest.mark.parametrize("stored", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "kv_heads", "d"), [(4, 2, 64), (2, 2, 24), (16, 2, 128)])

@@ -13,9 +13,9 @@ import pytest
 from tests.backends.cuda.test_program_emulated import folder, pytestmark  # noqa: F401
 
 SELECTED = {
-    "positions": ("kernels", "positions or argmax or taken or outside_a_table or swiglu_and or pixels"),
+    "positions": ("kernels", "(positions or argmax or taken or outside_a_table or swiglu_and or pixels) and not float16"),
     "norms": ("kernels", "usual_widths and bfloat16 or side_by_side"),
-    "rope": ("kernels", "test_rope and (bfloat16-bfloat16 or float16-float32 or shape2)"),
+    "rope": ("kernels", "test_rope and (bfloat16-bfloat16 or 4-2-64-True-float16-float32 or shape2)"),
     # Thousands of rows of weights (5000, 9001) would take minutes; what is left of lengths are whole vectors, and not.
     "matvec": ("kernels", "test_linear and (24-64 or 64-4104) and (1-bfloat16 or 3-bfloat16 or 5-bfloat16)"),
     "other matrices": ("kernels", "lie_apart or any_storage"),
@@ -23,8 +23,9 @@ SELECTED = {
     # Of this card's own kernel a tile takes milliseconds: any shape, as of the portable ones, would take minutes.
     "attention": ("kernels", "test_attention and not turns and portable and (float32 or bfloat16)"),
     "masks": ("kernels", "fewer_rows and bfloat16 or may_hold_anything and (portable and 64 or card and bfloat16)"),
+    "splits": ("kernels", "long_rows"),
     "caches": ("kernels", "test_caches and (bfloat16-bfloat16 or portable and 24-float16-float32)"),
-    "blocks": ("blocks", "test_products and 7-256 and bfloat16 and (None or 16) and (int8 or q4_1 or q4_k or q6_k)"),
+    "blocks": ("blocks", "test_products and 7-256 and bfloat16 and (None or 16) and (int8 or q4_1 or q6_k) and not 64"),
     "rows of blocks": ("blocks", "rows_and_the_whole and bfloat16"),
     # A launch takes 20 ms, for its blocks meet: no hundreds of rows, of which there are three in each.
     "sample": ("sample", "reference_draws and bfloat16 or test_ties and (50 or 1.0) or recording_draws"),
