@@ -13,10 +13,10 @@ import pytest
 from tests.backends.cuda.test_program_emulated import folder, pytestmark  # noqa: F401
 
 SELECTED = {
-    "positions": ("kernels", "(positions or argmax or taken or outside_a_table or swiglu_and or pixels) and not float16"),
+    "positions": ("kernels", "(positions or argmax or taken or outside or swiglu_and or pixels) and not float16"),
     "norms": ("kernels", "usual_widths and bfloat16 or side_by_side"),
     "rope": ("kernels", "test_rope and (bfloat16-bfloat16 or 4-2-64-True-float16-float32 or shape2)"),
-    # Thousands of rows of weights (5000, 9001) would take minutes; what is left of lengths are whole vectors, and not.
+    # Products of thousands of rows of weights (5000, 9001) would take minutes.
     "matvec": ("kernels", "test_linear and (24-64 or 64-4104) and (1-bfloat16 or 3-bfloat16 or 5-bfloat16)"),
     "other matrices": ("kernels", "lie_apart or any_storage"),
     "a recording": ("kernels", "recording and bfloat16"),

@@ -1,7 +1,8 @@
-"""Runs program.cu on the CPU, where there is no card: its blocks are threads, and their threads are fibers.
+"""Runs kernels on the CPU, where there is no card: their threads are fibers that take turns.
 
-``translate.py`` makes C++ of the source, assembly instructions becoming calls to ``device.h``, which does what they say
-and complains of what a card would refuse: copies that are misaligned or leave shared memory, barriers that more arrive
-at than they count, threads that wait for ever. ``harness.py`` stands in for CuPy, so that ``program.py`` itself writes
-the instructions.
+``translate.py`` makes C++ of a source, assembly instructions becoming calls of functions that do what they say and
+complain of what a card would refuse: accesses that are misaligned or leave shared memory, barriers that more arrive at
+than they count, threads that wait for ever. ``build.py`` compiles it, and launches a kernel. ``standin.py`` stands in
+for CuPy, so that the backend itself decides what is launched: ``plugin.py`` makes pytest run with it, and
+``harness.py`` runs ``program.cu`` alone.
 """
