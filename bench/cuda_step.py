@@ -1,5 +1,5 @@
-"""How long do the parts of a decoder's step take on an NVIDIA GPU: as kernels one by one, as kernels of which some do the
-work of others on their way, and as phases of one kernel?
+"""How long do the parts of a decoder's step take on an NVIDIA GPU: as kernels one by one, as kernels of which some do
+the work of others on their way, and as phases of one kernel?
 
     python bench/cuda_step.py
 

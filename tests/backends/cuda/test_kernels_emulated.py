@@ -23,6 +23,11 @@ SELECTED = {
     # Of this card's own kernel a tile takes milliseconds: any shape, as of the portable ones, would take minutes.
     "attention": ("kernels", "test_attention and not turns and portable and (float32 or bfloat16)"),
     "masks": ("kernels", "fewer_rows and bfloat16 or may_hold_anything and (portable and 64 or card and bfloat16)"),
+    "pages": ("pages", "rows"),
+    "on the way": ("fusion", "not part_of_what_reads or bfloat16"),
+    "an append on the way": ("program", "fused and grows and bfloat16 and (5 or 1500) and (16-8-128 or 3-1-32)"),
+    "copies": ("copy", "bfloat16 or complex128 or repeated or fit"),
+    "odd addresses": ("kernels", "odd_address and bfloat16"),
     "splits": ("kernels", "long_rows"),
     "caches": ("kernels", "test_caches and (bfloat16-bfloat16 or portable and 24-float16-float32)"),
     "blocks": ("blocks", "test_products and 7-256 and bfloat16 and (None or 16) and (int8 or q4_1 or q6_k) and not 64"),

@@ -31,19 +31,20 @@ class Function:
 
     def __init__(self, file: str, name: str, macros: Mapping[str, object], arch: str) -> None:
         capability = 10 * int(re.sub(r"\D", "", arch))
-        self._launch = getattr(_library(file, tuple(macros.items()), capability), f"launch_{name}")
+        library = _library(file, tuple(macros.items()), capability)
+        self._launch, self.size = library[f"launch_{name}"], library[f"size_{name}"]
         self._together = file.removesuffix(".cu") in BLOCKS_MEET
 
     def __call__(self, grid, block, values, shared=0, together=False) -> None:
-        """Launch it. ``values``: integers (addresses too) and floats, or the bits of either, unchecked."""
-        given = [value if isinstance(value, ctypes.c_uint64) else _as_c(value) for value in values]
-        kinds = "".join(_KINDS[type(value)] for value in given)
+        """Launch it. ``values``: integers (addresses too) and floats, or the bytes of any, unchecked."""
+        given = [value if isinstance(value, ctypes.Array) else _as_c(value) for value in values]
+        kinds = "".join(_KINDS.get(type(value), "?") for value in given)
         pointers = (ctypes.c_void_p * len(given))(*map(ctypes.addressof, given))
         sizes = [(ctypes.c_uint * 3)(*size, *[1] * (3 - len(size))) for size in (grid, block)]
         self._launch(*sizes, ctypes.c_size_t(shared), together or self._together, kinds.encode(), pointers)
 
 
-_KINDS = {ctypes.c_int64: "i", ctypes.c_double: "f", ctypes.c_uint64: "?"}
+_KINDS = {ctypes.c_int64: "i", ctypes.c_double: "f"}
 
 
 def _as_c(value):

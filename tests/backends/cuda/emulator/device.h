@@ -131,13 +131,19 @@ inline unsigned shared_offset(const void* at) {
 void run_grid(const unsigned* grid, const unsigned* threads, size_t shared, bool together,
               const std::function<void()>& function);
 
+// Bytes of a kernel's argument.
+template <class... P> size_t size_of_argument(void (*)(P...), size_t number) {
+    constexpr size_t sizes[] = {sizeof(P)...};
+    return sizes[number];
+}
+
 // A kernel's arguments are given as cuLaunchKernel takes them. `kinds`: 'f' for a double, 'i' for whole numbers and
-// addresses, '?' for what may be either.
+// addresses, '?' for what may be anything.
 template <class... P, size_t... I>
 void launch(void (*kernel)(P...), std::index_sequence<I...>, const unsigned* grid, const unsigned* threads, size_t shared,
             bool together, const char* kinds, void* const* arguments) {
-    static_assert(((sizeof(P) == 8) && ...), "arguments are 8 bytes long");
-    constexpr char expected[] = {(std::is_floating_point_v<P> ? 'f' : 'i')..., 0};
+    static_assert(((sizeof(P) == 8 || std::is_class_v<P>)&&...), "arguments are 8 bytes long, or structures");
+    constexpr char expected[] = {(std::is_floating_point_v<P> ? 'f' : std::is_class_v<P> ? 's' : 'i')..., 0};
     bool same = strlen(kinds) == sizeof...(P);
     for (size_t i = 0; same && i < sizeof...(P); ++i) same = kinds[i] == expected[i] || kinds[i] == '?';
     if (!same) {

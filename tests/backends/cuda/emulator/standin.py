@@ -273,8 +273,10 @@ class Loaded:
         """cuLaunchKernelEx, of which kernels.py makes use for what CuPy's launches cannot say."""
         config = config._obj
         function, grid, block, shared = cls._all[pointer.value].function, [*config.grid], [*config.block], config.shared
-        values = [ctypes.c_uint64(ctypes.c_uint64.from_address(address).value) for address in pointers]
-        together = config.attributes[0].id == 2  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+        sizes = [function.size(i) for i in range(len(pointers))]
+        given = zip(pointers, sizes, strict=True)
+        values = [ctypes.create_string_buffer(ctypes.string_at(address, size), size) for address, size in given]
+        together = config.count > 0 and config.attributes[0].id == 2  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
         do(lambda: function(grid, block, values, shared, together))
         return 0
 

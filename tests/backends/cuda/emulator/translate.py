@@ -29,6 +29,7 @@ NOTHING = ("prefetch", "griddepcontrol", "fence.", "setmaxnreg", "wgmma.fence", 
 """Instructions that mean nothing here."""
 
 LAUNCH = """
+extern "C" size_t size_{0}(size_t number) {{ return emulator::size_of_argument(&{0}, number); }}
 extern "C" void launch_{0}(const unsigned* grid, const unsigned* threads, size_t shared, bool together,
                            const char* kinds, void* const* arguments) {{
     emulator::launch(&{0}, grid, threads, shared, together, kinds, arguments);
@@ -38,7 +39,7 @@ extern "C" void launch_{0}(const unsigned* grid, const unsigned* threads, size_t
 
 def translated(file: str) -> str:
     """A whole source, its headers put in once each: functions ``launch_…`` at its end start its kernels."""
-    text = _expanded(file, set()).replace("#pragma once", "")
+    text = _expanded(file, set()).replace("#pragma once", "").replace("__grid_constant__", "")
     while found := re.search(r"\basm\s*(?:volatile)?\s*\(", text):
         end = _closing(text, found.end() - 1)
         text = text[: found.start()] + _call(text[found.end() : end]) + text[end + 1 :]
