@@ -7,6 +7,7 @@ Tests of products by cuBLASLt check little here, for NumPy makes these.
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -39,15 +40,28 @@ SELECTED = {
 """Which tests of which file run."""
 
 
-@pytest.mark.parametrize("name", SELECTED)
-def test_on_no_card(folder, name):  # noqa: F811
+def run(folder, name):  # noqa: F811
     file, selected = SELECTED[name]
     command = [
         sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
         "-p", "tests.backends.cuda.emulator.plugin", f"tests/backends/cuda/test_{file}.py", "-k", selected,
     ]  # fmt: skip
     environment = os.environ | {"EMULATOR_FOLDER": str(folder), "CI": "1"}  # the same examples each time
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def runs(folder, request):  # noqa: F811
+    """The runs that are asked for, begun together, as many at a time as there are cores."""
+    asked = [item for item in request.session.items if item.module is request.module]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {name: pool.submit(run, folder, name) for name in [item.callspec.params["name"] for item in asked]}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", SELECTED)
+def test_on_no_card(runs, name):
+    done = runs[name].result()
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert " skipped" not in done.stdout

@@ -62,7 +62,7 @@ def _library(file: str, macros: tuple[tuple[str, object], ...], capability: int)
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
     if not library.exists():
         source.write_text(text)
-        _compile("-shared", source, folder / "device.so", f"-Wl,-rpath,{folder}", "-o", library)
+        _compile(library, "-shared", source, folder / "device.so", f"-Wl,-rpath,{folder}")
     return ctypes.PyDLL(str(library))
 
 
@@ -73,10 +73,13 @@ def _folder() -> Path:
     if not (folder / "device.so").exists():
         for name in ("device.h", "numbers.h", "products.h", "instructions.h", "device.cpp"):
             shutil.copy(HERE / name, folder)
-        _compile("-x", "c++-header", folder / "instructions.h", "-o", folder / "instructions.h.gch")
-        _compile("-shared", folder / "device.cpp", "-o", folder / "device.so")
+        _compile(folder / "instructions.h.gch", "-x", "c++-header", folder / "instructions.h")
+        _compile(folder / "device.so", "-shared", folder / "device.cpp")
     return folder
 
 
-def _compile(*arguments: object) -> None:
-    subprocess.run(["c++", *FLAGS, *map(str, arguments)], check=True)
+def _compile(to: Path, *arguments: object) -> None:
+    """Make a file, whole from the moment it is there: other processes may look for it."""
+    part = to.with_suffix(f".{os.getpid()}")
+    subprocess.run(["c++", *FLAGS, *map(str, arguments), "-o", part], check=True)
+    os.replace(part, to)
