@@ -59,6 +59,18 @@ def test_products(dtype, storage, group, out, inputs):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("storage", "group"), CASES)
+@pytest.mark.parametrize(("out", "inputs"), [(32, 256), (96, 512), (1000, 512), (17024, 256)])
+def test_gated_products(dtype, storage, group, out, inputs):
+    matrix, plain = stored(storage, out, inputs, group)
+    weight = make_weight(matrix, storage, tl.Device("cuda"), group, tl.asarray([0.0], dtype=dtype).dtype)
+    for rows in (1, 3, 16, 17):
+        x = Tensor(numbers(rows, inputs, seed=4) * 0.1).to(dtype)  # products that float16 holds
+        expected = ops.linear_swiglu(x.float(), Tensor(plain))
+        assert error(ops.linear_swiglu(x.to("cuda"), weight).float(), expected) <= 8 * TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("storage", "group"), CASES)
 def test_rows_and_the_whole(dtype, storage, group):
     matrix, plain = stored(storage, 70, 512, group)
     weight = make_weight(matrix, storage, tl.Device("cuda"), group, tl.asarray([0.0], dtype=dtype).dtype)
