@@ -61,10 +61,14 @@ class Array(np.ndarray):
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         if out is not None:
             options["out"] = tuple(map(plain, out))
-        return lying(getattr(ufunc, method)(*map(plain, inputs), **options))
+        inputs = [plain(value) for value in inputs]
+        return made(lambda: getattr(ufunc, method)(*inputs, **options))
 
     def __array_function__(self, function, types, args, options):
-        return lying(super().__array_function__(function, types, args, options))
+        return made(lambda: super(Array, self).__array_function__(function, types, args, options))
+
+    def __setitem__(self, key, value):
+        do(lambda: plain(self).__setitem__(key, plain(value)))
 
     def __getitem__(self, key):
         return lying(super().__getitem__(key))
@@ -90,7 +94,7 @@ def _methods():
                  "std", "sum", "take", "var"):  # fmt: skip
 
         def method(self, *args, _name=name, **options):
-            return lying(getattr(np.ndarray, _name)(self, *args, **options))
+            return made(lambda: getattr(np.ndarray, _name)(plain(self), *map(plain, args), **options))
 
         setattr(Array, name, method)
 
@@ -107,6 +111,14 @@ def lying(value):
     if isinstance(value, np.generic):
         value = np.asarray(value)
     return kept(value.view(Array)) if isinstance(value, np.ndarray) else value
+
+
+def made(run):
+    """A result of NumPy's, which a recording makes anew when it is launched."""
+    result = lying(run())
+    if _recordings and isinstance(result, Array):
+        _recordings[-1].acts.append(lambda: np.copyto(plain(result), plain(run())))
+    return result
 
 
 class Library(ModuleType):
@@ -127,7 +139,7 @@ class Library(ModuleType):
 
 
 def _giving(function):
-    return lambda *args, **options: lying(function(*args, **options))
+    return lambda *args, **options: made(lambda: function(*args, **options))
 
 
 def empty(shape, dtype=float, order="C"):
