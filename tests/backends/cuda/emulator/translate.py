@@ -38,7 +38,7 @@ extern "C" void launch_{0}(const unsigned* grid, const unsigned* threads, size_t
 
 
 def translated(file: str) -> str:
-    """A whole source, its headers put in once each: functions ``launch_…`` at its end start its kernels."""
+    """A whole source, its headers put in once each: a function ``launch_…`` behind each kernel starts it."""
     text = _expanded(file, set()).replace("#pragma once", "").replace("__grid_constant__", "")
     while found := re.search(r"\basm\s*(?:volatile)?\s*\(", text):
         end = _closing(text, found.end() - 1)
@@ -51,9 +51,11 @@ def translated(file: str) -> str:
     text = re.sub(r"\*reinterpret_cast<volatile u32\*>\((\w+)\)", r"emulator::look_again(\1)", text)
     # Kernels may be called as functions of the C library are, raise for one.
     text = text.replace('extern "C" ', "")
-    names = re.findall(r"__global__ void\s+(?:__launch\w+\([^)]*\)\s+)?(\w+)\(", text)
-    body = "".join(map(LAUNCH.format, dict.fromkeys(names)))
-    return f"{text}{body}"
+    for found in reversed(list(re.finditer(r"__global__ void\s+(?:__launch\w+\([^)]*\)\s+)?(\w+)\(", text))):
+        body = text.index("{", _closing(text, found.end() - 1))
+        end = text.index("\n", _closing(text, body, "{}")) + 1
+        text = text[:end] + LAUNCH.format(found[1]) + text[end:]
+    return text
 
 
 def _expanded(name: str, seen: set[str]) -> str:
@@ -79,13 +81,13 @@ def _call(body: str) -> str:
     return f"emulator::{call}{', '.join(operands)})"
 
 
-def _closing(text: str, at: int) -> int:
-    """Where the parenthesis that opens there closes; strings are passed over."""
+def _closing(text: str, at: int, kind: str = "()") -> int:
+    """Where what opens there closes; strings are passed over."""
     depth = 0
     while True:
         if text[at] == '"':
             at = text.index('"', at + 1)
-        depth += {"(": 1, ")": -1}.get(text[at], 0)
+        depth += {kind[0]: 1, kind[1]: -1}.get(text[at], 0)
         if not depth:
             return at
         at += 1
