@@ -26,7 +26,9 @@ def counted(*shape, dtype):
 def test_any_view_without_gaps(dtype, data):
     shape = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=7).filter(lambda s: np.prod(s) < 5000))
     order = data.draw(st.permutations(range(len(shape))))
-    cut = tuple(slice(data.draw(st.integers(0, n)), None, data.draw(st.sampled_from([1, 1, 2]))) for n in shape)
+    steps = [data.draw(st.sampled_from([1, 1, 2, -1])) for _ in shape]
+    begins = [data.draw(st.integers(0, n - 1 if step < 0 else n)) for n, step in zip(shape, steps, strict=True)]
+    cut = tuple(slice(begin, None, step) for begin, step in zip(begins, steps, strict=True))
     sides = [ops.contiguous(x[cut].permute(*order)) for x in counted(*shape, dtype=dtype)]
     assert sides[1].storage.flags.c_contiguous
     assert sides[1].tolist() == sides[0].tolist()

@@ -1,8 +1,9 @@
 // Attention of many queries on the tensor cores, without ever writing the scores down (Dao 2023, "FlashAttention-2").
 // A block has 64 TILES queries of one head, 16 TILES a warp, and walks over the keys in tiles of KEYS, the next of which is
 // on its way from memory while this one is worked on. T: bf16 or f16, of everything. HEAD: features of a head, a multiple
-// of 8. MASKED: whether there is a mask. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart. Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute
-// capability 8.0 and up.
+// of 8. MASKED: whether there is a mask. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart; else
+// these are the distances between rows. Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute capability
+// 8.0 and up.
 #include "common.cuh"
 
 namespace {
@@ -62,9 +63,10 @@ template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, 
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_flash(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const float* mask,
-                    const int* table, i64 table_stride, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
-                    i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
-                    i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
+                    const int* table, i64 table_stride, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b,
+                    i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b,
+                    i64 v_stride_h, i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows,
+                    double scale, i64 causal) {
     extern __shared__ __align__(16) u16 shared[];
     u16* const queries = shared;
     u16* const key_tiles = KEPT ? shared : shared + QUERIES * PITCH;  // two tiles (KEYS, PITCH); queries may lie there first

@@ -3,7 +3,8 @@
 // Each of GROUPS warpgroups has 64 queries in registers; a block walks over the keys in tiles, STAGES - 1 of which are on
 // their way from memory. While the tensor cores mix the values of one tile, the softmax of the next is computed, and that of
 // other warpgroups and of other blocks, RESIDENT on a multiprocessor. T: bf16 or f16, of everything. HEAD: features of a
-// head. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart, a tile in each. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
+// head. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart, a tile in each; else these are the
+// distances between rows. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
 #include "common.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -204,9 +205,9 @@ DEVICE void transpose(u32 (&words)[4], int lane) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     attention_hopper(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const int* table,
-                     i64 table_stride, const float* cosines, const float* sines, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
-                     i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
-                     i64 v_stride_m, double scale, i64 causal) {
+                     i64 table_stride, const float* cosines, const float* sines, i64 n, i64 heads, i64 kv_heads,
+                     i64 m, i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_h,
+                     i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, double scale, i64 causal) {
     next_may_start();
     wait_for_previous();
     extern __shared__ __align__(1024) unsigned char shared[];

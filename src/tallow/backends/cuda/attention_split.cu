@@ -31,9 +31,10 @@ DEVICE float weight(float x, float highest) { return x == -infinity() ? 0.0f : p
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_split(T* out, const T* q, const C* keys, const C* values, const i64* lengths, const float* mask,
-                    const int* table, i64 table_stride, float* scratch, u32* tickets, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b, i64 q_stride_n,
-                    i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b, i64 v_stride_h,
-                    i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows, double scale, i64 causal) {
+                    const int* table, i64 table_stride, float* scratch, u32* tickets, i64 n, i64 heads, i64 kv_heads,
+                    i64 m, i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_h,
+                    i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n,
+                    i64 mask_m, i64 mask_rows, double scale, i64 causal) {
     next_may_start();
     const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
     // Without splits neither the length is waited for before keys are read, nor anything before their pages are known: these

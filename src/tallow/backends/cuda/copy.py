@@ -42,6 +42,7 @@ def copy_into(to: Any, source: Any) -> None:
 @kernel("concat", "cuda")
 def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Any:
     """See ``ops.concat``. Of several types, or flattened, it is the reference's."""
+    device = same_device("concat", arrays)
     parts = [x.storage for x in arrays]
     first = parts[0].shape if parts else ()
     if axis is None or not -len(first) <= axis < len(first) or len({(part.dtype, part.ndim) for part in parts}) > 1:
@@ -49,7 +50,6 @@ def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Any:
     axis %= len(first)
     if any(part.shape[:axis] + part.shape[axis + 1 :] != first[:axis] + first[axis + 1 :] for part in parts):
         return NotImplemented
-    device = same_device("concat", arrays)
     out = cupy.empty((*first[:axis], sum(part.shape[axis] for part in parts), *first[axis + 1 :]), parts[0].dtype)
     begin = 0
     for part in parts:

@@ -97,7 +97,7 @@ def norm_before(x: Any, residual: Any = None) -> Norm | None:
     waits = None if now is None else now.waiting
     if not isinstance(waits, Norm) or waits.out.data.ptr != x.data.ptr or waits.out.size != x.size:
         return None
-    if residual is not None and residual.data.ptr == x.data.ptr:
+    if residual is not None and 0 <= residual.data.ptr - x.data.ptr < x.nbytes:
         return None
     assert now is not None
     now.waiting = None
@@ -144,9 +144,7 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
     return True
 
 
-def attend(
-    out: Any, query: Any, cache: KVCache, scale: float, new: Append | None, sources: list[Any], splits: int = 1
-) -> Attend:
+def attend(out: Any, query: Any, cache: KVCache, scale: float, new: Append | None, sources: list[Any]) -> Attend:
     """Attention to a cache, after an append to it if there is one, as kernels read it.
 
     Args:
@@ -156,7 +154,6 @@ def attend(
         scale: of scores.
         new: what is appended.
         sources: of the queries and, if there are such, of the new keys and values: arrays, or wires.
-        splits: parts that a row's keys are cut into, at most.
     """
     b, n, heads, _ = out.shape
     cosines, sines, angle_stride = (None, None, 0) if new is None or new.angles is None else new.angles
@@ -171,7 +168,7 @@ def attend(
         heads=heads, kv_heads=cache.kv_heads, capacity=cache.capacity, value_width=cache.values.shape[3],
         q_stride_b=_stride(query, 0), q_stride_n=_stride(query, 1),
         k_stride_b=0 if new is None else _stride(new.k, 0), v_stride_b=0 if new is None else _stride(new.v, 0),
-        angle_stride=angle_stride, flags=flags, splits=splits, scale=scale, eps=0.0 if new is None else new.eps,
+        angle_stride=angle_stride, flags=flags, splits=1, scale=scale, eps=0.0 if new is None else new.eps,
     )  # fmt: skip
 
 

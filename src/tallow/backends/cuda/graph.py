@@ -177,8 +177,8 @@ def _checked(
     if op.name == "to_device" and args[0].device.kind == "cpu":
         raise CaptureError(f"{op.name} cannot be recorded: it brings what lies on the CPU now, and never again")
     try:
-        open_ = _now.graph.program is not None or _now.graph.waiting is not None
-        if open_ and op.name not in _PROGRAMMED and not _gives_view(op, args):
+        pending = _now.graph.program is not None or _now.graph.waiting is not None
+        if pending and op.name not in _PROGRAMMED and not _gives_view(op, args):
             flush()
         return run()
     except RuntimeError as error:

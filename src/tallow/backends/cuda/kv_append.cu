@@ -4,9 +4,9 @@
 #include "common.cuh"
 
 extern "C" __global__ void kv_append(C* keys, C* values, const int* table, i64* lengths, const T* k, const T* v,
-                                     const i64* counts, u32* ticket, i64 batch, i64 n, i64 heads, i64 d, i64 value_width, i64 capacity,
-                                     i64 k_stride_b, i64 k_stride_n, i64 k_stride_h, i64 v_stride_b, i64 v_stride_n,
-                                     i64 v_stride_h) {
+                                     const i64* counts, u32* ticket, i64 batch, i64 n, i64 heads, i64 d,
+                                     i64 value_width, i64 capacity, i64 k_stride_b, i64 k_stride_n, i64 k_stride_h,
+                                     i64 v_stride_b, i64 v_stride_n, i64 v_stride_h) {
     next_may_start();
     wait_for_previous();
     const i64 row = blockIdx.x / n, at = blockIdx.x % n;
