@@ -131,3 +131,22 @@ def test_a_position_is_appended_by_the_attention_to_it(launched):
 
     assert kernels(turned) == kernels(plain) == 1
     assert kernels(other_queries) == 2
+
+
+def test_two_positions_in_one_recording():
+    heads, kv_heads, d = 4, 2, 64
+    steps = [several(*((1, 1, count, d) for count in (heads, kv_heads, kv_heads))) for _ in range(2)]
+    caches = [KVCache(1, kv_heads, d, 20, "bfloat16", "cuda") for _ in range(2)]
+
+    def attend(cache):
+        attended = []
+        for q, k, v in steps:
+            cache.append(k, v)
+            attended.append(ops.attention(q, cache))
+        return attended
+
+    recording = Recording(lambda: attend(caches[1]), tl.Device("cuda"))
+    for again in (False, True):
+        for mine, other in zip(recording.replay() if again else recording.result, attend(caches[0]), strict=True):
+            assert error(mine.float(), other.float()) <= TOLERANCE["bfloat16"]
+    assert caches[1].held.tolist() == caches[0].held.tolist() == [4]

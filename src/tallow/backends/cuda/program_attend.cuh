@@ -103,6 +103,9 @@ template <int QUERIES> struct Softmax {
     }
 };
 
+// Positions that a row holds, past the first cache: whoever appends may have run meanwhile.
+DEVICE i64 length_of(const Attend& in, i64 row) { return __ldcg(in.lengths + row); }
+
 // The pages of a row.
 DEVICE const int* pages_of(const Attend& in, i64 row) { return in.table + row * pages_for(in.capacity); }
 
@@ -146,7 +149,7 @@ template <int QUERIES> DEVICE void run_task(const Attend& in, const Task& task, 
     float* const joined = work + (QUERIES + 2) * HEAD;   // (WARPS, QUERIES, FEATURES)
     const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
     const int group = static_cast<int>(in.heads / in.kv_heads), queries = static_cast<int>(in.n) * group;
-    const int length = static_cast<int>(min(in.lengths[task.row], in.capacity));
+    const int length = static_cast<int>(min(length_of(in, task.row), in.capacity));
     const int share = (length + splits - 1) / splits, begin = task.split * share, end = min(begin + share, length);
     const bool newest = (in.flags & APPENDS) && task.split == splits - 1;
 
@@ -286,7 +289,7 @@ struct Cut {
     int queries, blocks, splits, tasks, first;  // first: task of this block
     DEVICE Cut(const Attend& in, int phase) {
         int longest = 0;
-        for (int row = 0; row < in.batch; ++row) longest = max(longest, static_cast<int>(in.lengths[row]));
+        for (int row = 0; row < in.batch; ++row) longest = max(longest, static_cast<int>(length_of(in, row)));
         const int all = static_cast<int>(in.n * (in.heads / in.kv_heads));
         queries = longest <= SHORT ? 1 : GROUP;
         blocks = (all + queries - 1) / queries;
@@ -302,7 +305,7 @@ DEVICE void expect_keys(const Attend& in, int phase) {
     const Cut cut(in, phase);
     if (cut.first >= cut.tasks) return;
     const Task task(in, cut.first, cut.blocks, cut.splits, cut.queries);
-    const int length = static_cast<int>(min(in.lengths[task.row], in.capacity)), share = (length + cut.splits - 1) / cut.splits;
+    const int length = static_cast<int>(min(length_of(in, task.row), in.capacity)), share = (length + cut.splits - 1) / cut.splits;
     const int numbers = min(share, length - task.split * share) * HEAD;
     for (int at = threadIdx.x * (128 / sizeof(T)); at < numbers; at += CONSUMERS * (128 / sizeof(T))) {
         const i64 place = place_of(pages_of(in, task.row), task.split * share + at / HEAD, in.kv_heads, task.kv_head);
