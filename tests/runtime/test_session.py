@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from tallow.errors import ArgumentError
+from tallow.errors import ArgumentError, OutOfMemoryError
+from tallow.ops import KVCache
+from tallow.runtime.kv_cache import DecoderCache
 
 from .small_model import small_model
 
@@ -91,3 +93,19 @@ def test_a_failed_prompt_leaves_the_session_as_it_was(model):
     with pytest.raises(ArgumentError):
         session.generate(LONG * 100)
     assert session.generate(LONG, max_tokens=3).ids == expected
+
+
+def test_a_cache_that_cannot_grow_is_as_it_was_and_says_what_it_wanted(monkeypatch):
+    def no_room(cache, capacity):
+        raise OutOfMemoryError("no room")
+
+    monkeypatch.setattr(KVCache, "grown", no_room)
+    cache = DecoderCache(3, 1, 2, 16, 96)
+    layers = list(cache.layers)
+    with pytest.raises(
+        OutOfMemoryError, match=r"keys and values of 1 × 960,000 tokens take 737 MB, cpu has .* MB free"
+    ):
+        cache.grow(960_000)
+    assert cache.layers == layers
+    assert cache.capacity == 96
+    cache.grow(96)  # nothing to do

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tallow import ops
+from tallow.device import Device
 from tallow.errors import WeightsError
 from tallow.nn import Embedding, Module
 from tallow.runtime import reading
@@ -105,10 +106,15 @@ class LanguageModel(Module):
         config = self.config
         gain = self.norm.weight  # type: ignore[attr-defined]
         if dtype == "auto":
-            dtype = "float32" if gain.device.kind == "cpu" else gain.dtype.name
+            dtype = "float32" if self.device.kind == "cpu" else gain.dtype.name
         return DecoderCache(
-            config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, dtype, gain.device
+            config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, dtype, self.device
         )
+
+    @property
+    def device(self) -> Device:
+        """Where it computes."""
+        return self.norm.weight.device  # type: ignore[attr-defined,no-any-return]
 
     @property
     def context(self) -> int:

@@ -23,7 +23,8 @@ PANEL = 16
 class KVCache:
     """Keys and values of the positions that a layer has seen, for rows of unequal length.
 
-    Address space for the whole capacity is reserved at once; memory is used as rows grow.
+    Address space for the whole capacity is reserved at once; memory is used as rows grow. On a card it is all taken at
+    once.
 
     On the CPU keys lie in panels of 16, transposed, as attention reads them: ``keys[row, head, p, i, j]`` is feature i
     of the key at position 16 p + j. Values lie as ``values[row, head, position, feature]``, features padded to a
@@ -183,6 +184,22 @@ class KVCache:
         else:
             self.lengths = Tensor(lengths)
             self.held = self.lengths.to(self.device)
+
+    def grown(self, capacity: int) -> KVCache:
+        """A cache on a card that holds the same, with room for more positions in each row.
+
+        Raises:
+            OutOfMemoryError: if the card has no room for both.
+        """
+        assert self.table is not None
+        to = KVCache(self._most_rows, self.kv_heads, self.head_dim, capacity, self.dtype, self.device)
+        to.lengths, to.held = self.lengths, self.held
+        assert to.table is not None
+        for row, length in enumerate(self.lengths.tolist()):
+            count = -(-length // PAGE)
+            mine, other = (table.held.storage[row, :count] for table in (self.table, to.table))
+            to.keys.storage[other], to.values.storage[other] = self.keys.storage[mine], self.values.storage[mine]
+        return to
 
     def first(self, rows: int) -> KVCache:
         """The first rows alone, as a cache over the same memory: what is appended there is appended here.

@@ -60,7 +60,7 @@ def start(
         capacity = max(len(request.prompt) + request.most for request in wanted)
         pieces = generate(model, wanted, model.new_cache(len(wanted), capacity, memory))
     else:
-        cache, wanted[0].reused = memory.cache_for(wanted[0].prompt)
+        cache, wanted[0].reused = memory.cache_for(wanted[0].prompt, wanted[0].most)
         memory.follow(wanted[0])
         pieces = generate(model, wanted, cache)
     return Stream(pieces, requests, finish, single)

@@ -50,16 +50,10 @@ class DecoderCache:
             for _ in range(layers):
                 self.layers.append(KVCache(batch, kv_heads, head_dim, capacity, dtype, device))
         except OutOfMemoryError:
-            from tallow.runtime.memory import free_bytes
-
             self.layers.clear()
-            place, most = as_device(device), kv_heads * (head_dim + -(-head_dim // 16) * 16)
+            most = kv_heads * (head_dim + -(-head_dim // 16) * 16)
             needed = layers * batch * capacity * most * as_dtype(dtype).itemsize
-            free = free_bytes(place) or 0
-            raise OutOfMemoryError(
-                f"keys and values of {batch} × {capacity:,} tokens take {needed / 1e6:,.0f} MB, {place} has "
-                f"{free / 1e6:,.0f} MB free; take fewer max_tokens (a shorter context) or a smaller batch"
-            ) from None
+            raise _lack(batch, capacity, needed, as_device(device)) from None
 
     @property
     def lengths(self) -> Array:
@@ -74,7 +68,22 @@ class DecoderCache:
     @property
     def capacity(self) -> int:
         """Positions that a row can hold."""
-        return self.layers[0].capacity
+        return min(layer.capacity for layer in self.layers)
+
+    def grow(self, capacity: int) -> None:
+        """Make room on a card for more positions in each row.
+
+        Raises:
+            OutOfMemoryError: if it has no such room; the cache is then as it was.
+        """
+        for index, layer in enumerate(self.layers):
+            if layer.capacity >= capacity:
+                continue
+            try:
+                self.layers[index] = layer.grown(capacity)
+            except OutOfMemoryError:
+                needed = len(self.layers) * (layer.keys.nbytes + layer.values.nbytes) * capacity // layer.capacity
+                raise _lack(self.batch, capacity, needed, layer.device) from None
 
     def truncate(self, lengths: int | Sequence[int]) -> None:
         """Forget what lies beyond the first ``lengths`` positions of each row."""
@@ -101,6 +110,16 @@ class DecoderCache:
             counts: (batch,) how many each row has; None if all have n.
         """
         return Step(self, rope, n, counts)
+
+
+def _lack(batch: int, capacity: int, needed: int, place: Device) -> OutOfMemoryError:
+    """What is told where keys and values find no room."""
+    from tallow.runtime.memory import free_bytes
+
+    return OutOfMemoryError(
+        f"keys and values of {batch} × {capacity:,} tokens take {needed / 1e6:,.0f} MB, {place} has "
+        f"{(free_bytes(place) or 0) / 1e6:,.0f} MB free; take fewer max_tokens (a shorter context) or a smaller batch"
+    )
 
 
 class Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tallow.device import CPU
 from tallow.errors import ArgumentError
 from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.request import Request
@@ -57,13 +58,20 @@ class Session:
         if self._cache is not None:
             self._cache.truncate(0)
 
-    def cache_for(self, prompt: Sequence[int]) -> tuple[DecoderCache, int]:
+    def cache_for(self, prompt: Sequence[int], answer: int) -> tuple[DecoderCache, int]:
         """The session's cache, cut back to what it shares with a prompt, and how many tokens that are.
 
         At least one token of the prompt is left to be read, since what comes next follows from reading it.
+
+        Args:
+            prompt: ids.
+            answer: tokens that it may have.
+
+        Raises:
+            OutOfMemoryError: if there is no room for them.
         """
         if self._cache is None:
-            self._cache = self._model.new_cache(1, self._model.context, self._cache_dtype)
+            self._cache = self._model.new_cache(1, self._room(len(prompt) + answer), self._cache_dtype)
         shared = 0
         if self._request is not None:
             # A guess that was never checked may lie behind the last token that counts.
@@ -72,7 +80,13 @@ class Session:
             while shared < most and known[shared] == prompt[shared]:
                 shared += 1
         self._cache.truncate(shared)
+        if self._cache.capacity < len(prompt) + answer:
+            self._cache.grow(self._room(max(len(prompt) + answer, 2 * self._cache.capacity)))
         return self._cache, shared
+
+    def _room(self, wanted: int) -> int:
+        """Positions to make room for: on the CPU all that there can be, for they cost nothing before they are used."""
+        return self._model.context if self._model.device is CPU else min(wanted, self._model.context)
 
     def follow(self, request: Request) -> None:
         """Say what the cache will hold."""

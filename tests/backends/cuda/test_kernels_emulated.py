@@ -25,7 +25,7 @@ SELECTED = {
     "attention": ("kernels", "test_attention and not turns and portable and (float32 or bfloat16)"),
     "masks": ("kernels", "fewer_rows and bfloat16 or may_hold_anything and (portable and 64 or card and bfloat16)"),
     "fp8": ("fp8", "(quantised_on or rows_and or swiglu and 40-5) and bfloat16 or says_nearly or recorded"),
-    "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16"),
+    "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16 or goes_on"),
     "pages": ("pages", "rows"),
     "on the way": ("fusion", "not part_of_what_reads or bfloat16"),
     "an append on the way": ("program", "fused and grows and bfloat16 and (5 or 1500) and (16-8-128 or 3-1-32)"),

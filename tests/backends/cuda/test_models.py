@@ -63,7 +63,10 @@ def test_a_session_goes_on_where_it_was():
         session = qwen(device).session()
         first = session.generate([3, 1, 4, 1, 5], max_tokens=10, temperature=0, ignore_eos=True).ids
         second = session.generate([3, 1, 4, 1, 5, *first, 9], max_tokens=10, temperature=0, ignore_eos=True)
-        written.append((first, second.ids))
+        third = session.generate([3, 1, 4, 1, 5, *first, 9, *second.ids, 2], max_tokens=40, temperature=0)
+        written.append((first, second.ids, third.ids))
+        # On a card memory is taken for what may come next, on the CPU address space for the whole context.
+        assert session._cache.capacity == (512 if device == "cpu" else 67)
     assert written[0] == written[1]
 
 

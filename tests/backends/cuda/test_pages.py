@@ -20,8 +20,10 @@ def test_rows_grow_shrink_change_places_and_are_repeated(data):
     in_any_order(card)
     for step in range(data.draw(st.integers(1, 6))):
         rows, held = cpu.batch, cpu.lengths.tolist()
-        action = data.draw(st.sampled_from(["append", "append", "append to the first", "truncate", "select"]))
-        if action.startswith("append"):
+        action = data.draw(st.sampled_from(["append", "append", "append to the first", "truncate", "select", "grow"]))
+        if action == "grow":
+            card = card.grown(card.capacity + 70)
+        elif action.startswith("append"):
             part = rows if action == "append" else data.draw(st.integers(1, rows))
             counts = [data.draw(st.integers(0, min(70, CAPACITY - length))) for length in held[:part]]
             n = max(counts)
