@@ -70,15 +70,7 @@ class Qwen3:
 
     @staticmethod
     def theirs(changes):
-        torch.manual_seed(0)
-        config = transformers.Qwen3Config(**test_language_models.SIZES | changes)
-        model = transformers.Qwen3ForCausalLM(config).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(
-                    torch.randn_like(parameter) * (0.1 if parameter.dim() == 1 else parameter.shape[1] ** -0.5)
-                )
-        return model
+        return test_language_models.randomised("Qwen3", changes)
 
     @staticmethod
     def ours(folder, **where):
@@ -100,18 +92,7 @@ class Whisper:
 
     sizes = {"tiny.en": test_whisper.published(384, 4, 6, 51864)}
 
-    @staticmethod
-    def theirs(config):
-        torch.manual_seed(0)
-        tokens = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0)
-        model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**config, **tokens)).eval()
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if parameter.dim() > 1 and "embed_positions" not in name:
-                    parameter.normal_(0, parameter[0].numel() ** -0.5)
-                elif parameter.dim() == 1:
-                    parameter.normal_(0 if name.endswith("bias") else 1, 0.1)
-        return model
+    theirs = staticmethod(test_whisper.randomised)
 
     @staticmethod
     def ours(folder, **where):

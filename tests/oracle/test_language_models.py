@@ -65,17 +65,23 @@ PUBLISHED = {
 PAIRS = [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED)]
 
 
+def randomised(name, changes):
+    """Transformers' model of a family, every tensor of which is random: zeros and ones would hide mistakes."""
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**SIZES | changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * (0.1 if parameter.dim() == 1 else parameter.shape[1] ** -0.5))
+    return model.eval()
+
+
 @pytest.fixture(scope="module", params=PAIRS)
 def pair(request, tmp_path_factory):
     """Transformers' model, and ours made from what it saves."""
     name, changes = (CASES | PUBLISHED)[request.param]
     folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    theirs = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**SIZES | changes))
-    with torch.no_grad():
-        for parameter in theirs.parameters():  # zeros and ones would hide mistakes
-            parameter.add_(torch.randn_like(parameter) * (0.1 if parameter.dim() == 1 else parameter.shape[1] ** -0.5))
-    theirs.eval().save_pretrained(folder)
+    theirs = randomised(name, changes)
+    theirs.save_pretrained(folder)
     checkpoint = open_checkpoint(folder)
     return theirs, find_class(checkpoint.architecture).from_checkpoint(checkpoint, VarBuilder(checkpoint.source))
 

@@ -39,23 +39,27 @@ CONFIGS = [
 ]
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
-def pair(request, tmp_path_factory):
-    """Transformers' model and ours, with the same random weights."""
+def randomised(config):
+    """Transformers' model, every tensor of which is random: zeros and ones would hide mistakes."""
     torch.manual_seed(0)
-    theirs = transformers.WhisperForConditionalGeneration(
-        transformers.WhisperConfig(
-            **request.param, pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0
-        )
+    model = transformers.WhisperForConditionalGeneration(
+        transformers.WhisperConfig(**config, pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0)
     ).eval()
     with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
+        for name, parameter in model.named_parameters():
             if parameter.dim() > 1 and "embed_positions" not in name:
                 parameter.normal_(0, parameter[0].numel() ** -0.5)
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.1)
             elif parameter.dim() == 1:
                 parameter.normal_(1, 0.1)
+    return model
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def pair(request, tmp_path_factory):
+    """Transformers' model and ours, with the same random weights."""
+    theirs = randomised(request.param)
     folder = tmp_path_factory.mktemp("checkpoint")
     theirs.save_pretrained(folder)
     source = from_huggingface(open_safetensors(folder))

@@ -173,11 +173,12 @@ class KVCache:
         if not 1 <= len(rows) <= self._most_rows or min(rows) < 0 or max(rows) >= self.batch:
             allowed = f"1 to {self._most_rows} numbers from 0 to {self.batch - 1}"
             raise ShapeError(f"KVCache.select: rows must be {allowed}, found {list(rows)}")
+        lengths = self.lengths.storage[np.asarray(rows, np.int64)]
         if self.table is None:
             self._copy_rows(rows)
         else:
-            self._copy_pages(self.table.select(rows), self.lengths.storage[np.asarray(rows)].tolist())
-        lengths = self.lengths.storage[np.asarray(rows, np.int64)]
+            for target, source in self.table.select(rows).items():
+                self._take_pages(target, self, source, int(lengths[target]))
         if len(rows) == self.batch:  # the same array: recordings read it
             self.lengths.storage[...] = lengths
             self._tell_card()
@@ -194,11 +195,8 @@ class KVCache:
         assert self.table is not None
         to = KVCache(self._most_rows, self.kv_heads, self.head_dim, capacity, self.dtype, self.device)
         to.lengths, to.held = self.lengths, self.held
-        assert to.table is not None
         for row, length in enumerate(self.lengths.tolist()):
-            count = -(-length // PAGE)
-            mine, other = (table.held.storage[row, :count] for table in (self.table, to.table))
-            to.keys.storage[other], to.values.storage[other] = self.keys.storage[mine], self.values.storage[mine]
+            to._take_pages(row, self, row, length)
         return to
 
     def first(self, rows: int) -> KVCache:
@@ -239,14 +237,14 @@ class KVCache:
             for to, part in zip(self._row(target, held[source]), parts, strict=True):
                 to[...] = part
 
-    def _copy_pages(self, repeated: dict[int, int], lengths: Sequence[int]) -> None:
-        """Copy the pages of a row that is repeated into those of each row that repeats it."""
+    def _take_pages(self, row: int, other: KVCache, source: int, length: int) -> None:
+        """Copy into a row's pages what those of a row hold, of this cache or of another one."""
         assert self.table is not None
-        for target, source in repeated.items():
-            count = -(-lengths[target] // PAGE)
-            to, read = (self.table.held.storage[row, :count] for row in (target, source))
-            for storage in (self.keys.storage, self.values.storage):
-                storage[to] = storage[read]
+        assert other.table is not None
+        count = -(-length // PAGE)
+        to, read = self.table.held.storage[row, :count], other.table.held.storage[source, :count]
+        self.keys.storage[to] = other.keys.storage[read]
+        self.values.storage[to] = other.values.storage[read]
 
     def _row(self, row: int, length: int) -> list[Any]:
         """Where the first positions of a row lie, on the CPU."""

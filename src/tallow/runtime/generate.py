@@ -82,7 +82,7 @@ def generate(
         (row, text): more text of the answer in that place of the list of prompts. A request's own attributes tell the
         rest; those that are not finished when the generator is closed were cancelled.
     """
-    chunk = chunk or CHUNK[cache.layers[0].device.kind]
+    chunk = chunk or CHUNK[model.device.kind]
     active = sorted(requests, key=lambda r: r.reused - len(r.prompt))  # the longest first
     cache.select([requests.index(request) for request in active])
     begun = time.perf_counter()

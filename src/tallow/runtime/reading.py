@@ -44,7 +44,7 @@ def score(model: LanguageModel, text: str | Sequence[int]) -> Score:
     if not 2 <= len(ids) <= model.context:
         raise ArgumentError(f"score: the text has {len(ids):,} tokens; there must be from 2 to {model.context:,}")
     cache = model.new_cache(1, len(ids))
-    chunk = CHUNK[cache.layers[0].device.kind]
+    chunk = CHUNK[model.device.kind]
     logprobs: list[float] = []
     with span("score", tokens=len(ids)), use(model):
         for begin in range(0, len(ids) - 1, chunk):
@@ -78,7 +78,7 @@ def embed(
         batch = order[begin : begin + batch_size]
         cache = model.new_cache(len(batch), len(prompts[batch[0]]))
         with span("embed", texts=len(batch)), use(model):
-            hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK[cache.layers[0].device.kind])
+            hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK[model.device.kind])
         out[batch] = hidden.numpy()
     vectors = ops.l2_normalize(Tensor(out[:, :dims].copy()))
     return vectors[0] if single else vectors

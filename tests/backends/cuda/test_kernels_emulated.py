@@ -43,22 +43,24 @@ SELECTED = {
 """Which tests of which file run."""
 
 
-def run(folder, name):  # noqa: F811
-    file, selected = SELECTED[name]
+def run(folder, file, selected, timeout=600):  # noqa: F811
+    """Tests of a file that are selected, in a process of their own."""
     command = [
         sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-        "-p", "tests.backends.cuda.emulator.plugin", f"tests/backends/cuda/test_{file}.py", "-k", selected,
+        "-p", "tests.backends.cuda.emulator.plugin", file, "-k", selected,
     ]  # fmt: skip
     environment = os.environ | {"EMULATOR_FOLDER": str(folder), "CI": "1"}  # the same examples each time
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture(scope="module")
 def runs(folder, request):  # noqa: F811
     """The runs that are asked for, begun together, as many at a time as there are cores."""
-    asked = [item for item in request.session.items if item.module is request.module]
+    asked = [item.callspec.params["name"] for item in request.session.items if item.module is request.module]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {name: pool.submit(run, folder, name) for name in [item.callspec.params["name"] for item in asked]}
+        selected = {name: SELECTED[name] for name in asked}
+        yield {name: pool.submit(run, folder, f"tests/backends/cuda/test_{file}.py", which)
+               for name, (file, which) in selected.items()}  # fmt: skip
         pool.shutdown(cancel_futures=True)
 
 

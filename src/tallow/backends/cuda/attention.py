@@ -255,7 +255,7 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
             *strides(new_keys)[:3], *strides(new_values)[:3],
         )  # fmt: skip
         launch = functools.partial(run, (b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
-        new = fusion.Append(cache, None, new_keys, new_values, None, (None, None), 0.0, False, None, launch)
+        new = fusion.Append(cache, new_keys, new_values, launch)
         if counts is not None or not (program.append(new) or fusion.wait(new)):
             launch()
         graph.grow(cache, n if counts is None else counts)

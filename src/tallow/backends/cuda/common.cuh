@@ -199,6 +199,18 @@ DEVICE float warp_sum(float x) {
     return x;
 }
 
+// Over a block of so many threads, the same in all of them. `parts`: a float for each warp.
+template <int BLOCK_SIZE> DEVICE float block_sum(float x, float* parts) {
+    x = warp_sum(x);
+    __syncthreads();  // the sums of the call before have been read
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = 0.0f;
+#pragma unroll
+    for (int i = 0; i < BLOCK_SIZE / 32; ++i) x += parts[i];
+    return x;
+}
+
 // Over four neighbouring lanes, the same in all of them.
 DEVICE float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));

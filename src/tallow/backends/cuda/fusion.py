@@ -32,33 +32,39 @@ class Norm(NamedTuple):
     eps: float
     launch: Callable[[], None]
 
+    def possible(self) -> bool:
+        """Whether a product can do it on its way: of one type, in rows without gaps, all at multiples of 16 bytes."""
+        parameters = [each for each in (self.gain, self.shift) if each is not None]
+        alike = all(each.dtype == self.x.dtype and each.data.ptr % 16 == 0 for each in parameters)
+        return alike and even(self.x, self.x.shape[-1])
+
 
 class Append(NamedTuple):
     """Keys and values that have not been appended yet, and how to launch that.
 
     Attributes:
         cache: of the rows.
-        q: queries (b, 1, heads, d) that are normalised and turned with the keys; None if nothing is.
         k: (b, 1, kv_heads, d).
         v: likewise.
+        launch: appends them.
+        q: queries (b, 1, heads, d) that are normalised and turned with the keys; None if nothing is.
         angles: cosines and sines (b or 1, 1, d / 2), and numbers from one row's to the next; None for no turning.
         gains: of the norms of queries' and keys' heads.
         eps: of these.
         interleaved: as for ``ops.rope``.
         turned: where the queries go, (b, 1, heads, d).
-        launch: appends them.
     """
 
     cache: KVCache
-    q: Any
     k: Any
     v: Any
-    angles: tuple[Any, Any, int] | None
-    gains: tuple[Any, Any]
-    eps: float
-    interleaved: bool
-    turned: Any
     launch: Callable[[], None]
+    q: Any = None
+    angles: tuple[Any, Any, int] | None = None
+    gains: tuple[Any, Any] = (None, None)
+    eps: float = 0.0
+    interleaved: bool = False
+    turned: Any = None
 
     def possible(self) -> bool:
         """Whether attention can do it on its way: one position of each row, of one type, in heads that warps hold."""
@@ -72,6 +78,10 @@ class Append(NamedTuple):
             and all(gain is None or gain.dtype == dtype for gain in self.gains)
         )
 
+    def precedes(self, q: Any, cache: KVCache) -> bool:
+        """Whether it is what attention of these queries to this cache waits for."""
+        return self.cache is cache and (self.q is None or self.turned.data.ptr == q.data.ptr)
+
 
 def wait(what: Norm | Append) -> bool:
     """Whether it waits now for the kernel that does it."""
@@ -79,12 +89,10 @@ def wait(what: Norm | Append) -> bool:
     if now is None:
         return False
     if isinstance(what, Norm):
-        width = what.x.shape[-1]
-        parameters = [each for each in (what.gain, what.shift) if each is not None]
-        fits = what.x.nbytes <= _MOST_BYTES and what.x.size <= _ROWS * width and even(what.x, width)
-        if not fits or any(each.dtype != what.x.dtype or each.data.ptr % 16 for each in parameters):
-            return False
-    elif what.k.dtype == np.float32 or what.k.dtype not in NAMES or not what.possible():
+        fits = what.x.nbytes <= _MOST_BYTES and what.x.size <= _ROWS * what.x.shape[-1]
+    else:
+        fits = what.k.dtype != np.float32 and what.k.dtype in NAMES
+    if not fits or not what.possible():
         return False
     graph.flush()
     now.waiting = what
@@ -123,23 +131,19 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
     """
     now = graph.recorded()
     new = None if now is None else now.waiting
-    if now is None or not isinstance(new, Append) or new.cache is not cache or q.shape[1] != 1:
-        return False
-    if new.q is not None and new.turned.data.ptr != q.data.ptr:
+    if now is None or not isinstance(new, Append) or not new.precedes(q, cache) or q.shape[1] != 1:
         return False
     query = q if new.q is None else new.q
     phase = attend(out, query, cache, scale, new, [query, new.k, new.v])
-    group, blocks, d = phases.group_of(phase), multiprocessors(), q.shape[3]
-    splits, queries = phases.most_splits(phase, group, blocks), phase.heads // phase.kv_heads
+    group, d = phases.group_of(phase), q.shape[3]
     if phases.spots(phase) >= TICKETS or not side_by_side(query):
         return False
     now.waiting = None
-    pairs = phase.batch * phase.kv_heads
-    scratch = cupy.empty(pairs * (queries + group) * splits * (d + 2), np.float32)
-    phase = phase._replace(splits=splits, scratch=scratch, tickets=tickets())
+    phase = prepared(phase, group, tickets())
+    pairs, queries = phase.batch * phase.kv_heads, phase.heads // phase.kv_heads
     shared = phases.attend_bytes(d, group)
     run = function("attend", "attend", shared, T=NAMES[q.dtype], ROWS=1, SLOT=phases.SLOT, HEAD=d, GROUP=group)
-    most = max(pairs * queries, pairs * -(-queries // group) * splits)
+    most = max(pairs * queries, pairs * -(-queries // group) * phase.splits)
     run((most,), (32 * phases.WARPS,), (Structure(phases.encoded(phase, {})), tickets()[-1:]), shared)
     return True
 
@@ -170,6 +174,20 @@ def attend(out: Any, query: Any, cache: KVCache, scale: float, new: Append | Non
         k_stride_b=0 if new is None else _stride(new.k, 0), v_stride_b=0 if new is None else _stride(new.v, 0),
         angle_stride=angle_stride, flags=flags, splits=1, scale=scale, eps=0.0 if new is None else new.eps,
     )  # fmt: skip
+
+
+def prepared(phase: Attend, group: int, tickets: Any) -> Attend:
+    """Attention with memory for what the blocks find that share a row's keys.
+
+    Args:
+        phase: what is done.
+        group: queries that read a key together.
+        tickets: of ``phases.spots``, zeros.
+    """
+    d, queries = phase.out.shape[3], phase.n * (phase.heads // phase.kv_heads)
+    splits = phases.most_splits(phase, group, multiprocessors())
+    scratch = cupy.empty(phase.batch * phase.kv_heads * (queries + group) * splits * (d + 2), np.float32)
+    return phase._replace(splits=splits, tickets=tickets, scratch=scratch)
 
 
 def heads_fit(d: int) -> bool:

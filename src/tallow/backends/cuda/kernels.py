@@ -74,7 +74,7 @@ class Kernel:
         graph.flush()
         if self._waits and graph.recording():
             self._launch(grid, block, arguments, shared, _EARLY)
-        elif any(type(each) is Structure for each in arguments):
+        elif Structure in map(type, arguments):
             self._launch(grid, block, arguments, shared)
         else:
             self._function(tuple(grid), tuple(block), tuple(arguments), shared)

@@ -6,22 +6,16 @@
 
 namespace {
 
-constexpr int TOGETHER = ROW < 32 ? ROW : 32;
-
 // The sum over the threads of a row, the same in all of them.
 DEVICE float row_sum(float x) {
-#pragma unroll
-    for (int step = TOGETHER / 2; step > 0; step >>= 1) x += __shfl_xor_sync(0xffffffffu, x, step);
     if constexpr (ROW > 32) {
-        __shared__ float sums[ROW / 32 + 1];
-        __syncthreads();  // the sums of the call before have been read
-        if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = x;
-        __syncthreads();
-        x = 0.0f;
+        __shared__ float parts[ROW / 32 + 1];
+        return block_sum<ROW>(x, parts);
+    } else {
 #pragma unroll
-        for (int i = 0; i < ROW / 32; ++i) x += sums[i];
+        for (int step = ROW / 2; step > 0; step >>= 1) x += __shfl_xor_sync(0xffffffffu, x, step);
+        return x;
     }
-    return x;
 }
 
 struct Place {

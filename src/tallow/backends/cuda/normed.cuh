@@ -5,18 +5,6 @@
 
 constexpr int VECTOR = Pack<X>::SIZE;
 
-// The sum over a block, the same in all its threads. `parts`: a float for each warp.
-template <int THREADS> DEVICE float block_sum(float x, float* parts) {
-    x = warp_sum(x);
-    __syncthreads();  // the sums of the call before have been read
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = 0.0f;
-#pragma unroll
-    for (int i = 0; i < THREADS / 32; ++i) x += parts[i];
-    return x;
-}
-
 // Puts `rows` normalised rows of x into shared memory, one after another, and, in the first block, into `out` as well. Rows
 // begin at multiples of 16 bytes, and are as long as a multiple of them.
 template <int THREADS>

@@ -15,7 +15,7 @@ import numpy as np
 
 from tallow.backends.cuda import graph, phases
 from tallow.backends.cuda.blocks import CudaBlocks
-from tallow.backends.cuda.fusion import Append, Norm, attend, even, heads_fit, side_by_side
+from tallow.backends.cuda.fusion import Append, Norm, attend, even, heads_fit, prepared, side_by_side
 from tallow.backends.cuda.kernels import NAMES, function, multiprocessors
 from tallow.backends.cuda.memory import lasting
 from tallow.backends.cuda.phases import (
@@ -91,11 +91,9 @@ class Program:
         begin = 2
         for number, phase in enumerate(self.phases):
             if isinstance(phase, Attend):
-                splits, queries = phases.most_splits(phase, group, blocks), phase.n * (phase.heads // phase.kv_heads)
-                scratch = phase.batch * phase.kv_heads * (queries + group) * splits * (self.head + 2)
                 tickets = counters[begin:]
                 begin += phases.spots(phase)
-                phase = phase._replace(splits=splits, tickets=tickets, scratch=cupy.empty(scratch, np.float32))
+                phase = prepared(phase, group, tickets)
             phase = phase._replace(out_wire=wires.get(number))
             listed.append(phase)
         encoded = b"".join(phases.encoded(phase, wires) for phase in listed)
@@ -172,11 +170,9 @@ def norm(new: Norm) -> bool:
     """Whether a norm of a few rows waits for the linear map that reads it."""
     if not _can():
         return False
-    width = new.x.shape[-1]
-    parameters = [each for each in (new.gain, new.shift) if each is not None]
-    if any(each.dtype != new.x.dtype or each.data.ptr % 16 for each in parameters) or not even(new.x, width):
+    if not new.possible():
         return False
-    program = _program(new.x.dtype, new.x.size // width)
+    program = _program(new.x.dtype, new.x.size // new.x.shape[-1])
     if program is None:
         return False
     if program.waiting is not None:
@@ -281,7 +277,7 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float, causal: bool) -> b
     if program is None:
         return False
     new = program.waiting
-    belongs = isinstance(new, Append) and new.cache is cache and (new.q is None or new.turned.data.ptr == q.data.ptr)
+    belongs = isinstance(new, Append) and new.precedes(q, cache)
     if (new is not None and not belongs) or program.head not in (0, d):
         program, new = _anew(program), None
     assert new is None or isinstance(new, Append)

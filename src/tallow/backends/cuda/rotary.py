@@ -86,11 +86,9 @@ def rope_append(
     )  # fmt: skip
     grid = (b * n, -(-(heads + 2 * kv_heads) * lanes[0] // THREADS))
     launch = functools.partial(run, grid, (THREADS,), arguments)
-    turning = cosines, sines, shared
     queries, keys, values = arrays
-    new = fusion.Append(
-        cache, queries, keys, values, turning, (gains[0], gains[1]), eps, interleaved, turned=out, launch=launch
-    )
+    turning = cosines, sines, shared
+    new = fusion.Append(cache, keys, values, launch, queries, turning, (gains[0], gains[1]), eps, interleaved, out)
     if added is not None or not (program.append(new) or fusion.wait(new)):
         launch()
     graph.grow(cache, n if added is None else added)

@@ -62,7 +62,7 @@ class Layer:
             self.stacked[:, begin:end].reshape(rows, 1, -1, D) for begin, end in ((0, Q), (Q, Q + KV), (Q + KV, None))
         )
         gains = self.q_gain, self.k_gain
-        new = Append(self.cache, q, k, v, angles, gains, 1e-6, False, self.turned, never)
+        new = Append(self.cache, k, v, never, q, angles, gains, 1e-6, False, self.turned)
         assert program.norm(Norm(self.normed1, x, self.gain1, None, 1e-6, never))
         assert program.linear(self.stacked, self.normed1, self.qkv, None, 0, None, None)
         assert program.append(new)
