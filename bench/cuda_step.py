@@ -1,10 +1,10 @@
-"""How long do the parts of a decoder's step take on an NVIDIA GPU: as kernels one by one, as kernels of which some do
-the work of others on their way, and as phases of one kernel?
+"""How long do the parts of a decoder's step take on an NVIDIA GPU: as kernels one by one, and as kernels of which some
+do the work of others on their way?
 
     python bench/cuda_step.py
 
 Layers of Qwen3-0.6B's sizes, random bfloat16 weights, one row. The limit of a part is the bytes of its weights over
-what the card copies. Phases need compute capability 9.0.
+what the card copies.
 """
 
 from unittest.mock import patch
@@ -15,7 +15,7 @@ from cuda_common import arguments, copied, milliseconds, report
 
 import tallow as tl
 from tallow import ops
-from tallow.backends.cuda import fusion, program
+from tallow.backends.cuda import fusion
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
@@ -81,8 +81,7 @@ def main():
     }  # fmt: skip
     for name in args.parts:
         times = {}
-        for way in ("kernels", "fewer kernels", "phases"):
-            program.on = way == "phases"
+        for way in ("kernels", "fewer kernels"):
             with patch.object(fusion, "wait", (lambda what: False) if way == "kernels" else fusion.wait):
                 recording = Recording(getattr(parts, name), parts.x.device)
             times[way] = milliseconds(recording.replay) * 1e3

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.backends.cuda.test_kernels_emulated import pytestmark as needs_compiler
 from tests.backends.cuda.test_kernels_emulated import run
-from tests.backends.cuda.test_program_emulated import pytestmark as needs_compiler
 
 pytest.importorskip("torch", reason="needs the extra oracle")
 pytest.importorskip("transformers", reason="needs the extra oracle")

@@ -11,6 +11,7 @@ from tallow.errors import ArgumentError, TemplateError, WeightsError
 from tallow.runtime.generate import generate, read_padded
 from tallow.runtime.request import Options, Request
 from tallow.runtime.sampling import log_probabilities
+from tallow.runtime.step import DecodeStep
 from tallow.tensor import Tensor
 from tallow.text.language import Text
 
@@ -96,7 +97,7 @@ def test_chunks_of_the_prompt_change_nothing(model):
             Request(model.tokenizer.encode(p) * 3, row, Options(max_tokens=8), model.text, len(model.tokenizer), 200)
             for row, p in enumerate(PROMPTS)
         ]
-        list(generate(model, requests, model.new_cache(4, 200), chunk))
+        list(generate(model, requests, DecodeStep(model, model.new_cache(4, 200)), chunk))
         return [request.ids for request in requests]
 
     assert write(1) == write(7) == write(16) == write(1000)

@@ -51,6 +51,23 @@ def test_answers_that_were_left_early_do_no_harm(model, how):
         assert session.generate(ids, max_tokens=8, ignore_eos=True, **how).ids == expected
 
 
+def test_a_new_turn_ends_the_stream_of_the_one_before(model):
+    session = model.session()
+    left = session.generate(LONG, max_tokens=40, stream=True, ignore_eos=True)
+    next(left)
+    other = model.tokenizer.encode(LONG)[:20] + [9] * 5
+    begun = session.generate(other, max_tokens=12, stream=True, ignore_eos=True)
+    next(begun)
+    assert list(left) == []
+    assert left.result().finish_reason == "cancelled"
+    del left
+    assert begun.result().ids == model.generate(other, max_tokens=12, ignore_eos=True).ids
+    last = session.generate(other, max_tokens=12, stream=True, ignore_eos=True)
+    next(last)
+    session.reset()
+    assert list(last) == []
+
+
 def test_random_prefixes(model):
     session = model.session()
     rng = np.random.default_rng(0)

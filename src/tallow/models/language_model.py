@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tallow import ops
 from tallow.device import Device
 from tallow.errors import WeightsError
-from tallow.nn import Embedding, Module
+from tallow.nn import Embedding, Module, RMSNorm
 from tallow.runtime import reading
 from tallow.runtime.generate import start
 from tallow.runtime.grammar import Grammar
@@ -65,11 +65,13 @@ class LanguageModel(Module):
     Attributes:
         config: sizes.
         text: tokenizer, chat template and what goes with them.
+        norm: of what the last layer says.
     """
 
     Config: ClassVar[Any]
     config: Any
     text: Text
+    norm: RMSNorm
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, vb: VarBuilder) -> Any:
@@ -103,18 +105,21 @@ class LanguageModel(Module):
             dtype: how keys and values are stored, ``"float32"``, ``"float16"``, on the CPU ``"int8"``, on a GPU
                 ``"bfloat16"``; ``"auto"`` is float32 on the CPU, and on a GPU as what the model computes in.
         """
-        config = self.config
-        gain = self.norm.weight  # type: ignore[attr-defined]
-        if dtype == "auto":
-            dtype = "float32" if self.device.kind == "cpu" else gain.dtype.name
+        config, stored = self.config, self.cache_dtype(dtype)
         return DecoderCache(
-            config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, dtype, self.device
+            config.num_hidden_layers, batch, config.num_key_value_heads, config.head_dim, capacity, stored, self.device
         )
+
+    def cache_dtype(self, dtype: str) -> str:
+        """How keys and values are stored; see ``new_cache`` for what ``"auto"`` means."""
+        if dtype != "auto":
+            return dtype
+        return "float32" if self.device.kind == "cpu" else self.norm.weight.dtype.name
 
     @property
     def device(self) -> Device:
         """Where it computes."""
-        return self.norm.weight.device  # type: ignore[attr-defined,no-any-return]
+        return self.norm.weight.device
 
     @property
     def context(self) -> int:

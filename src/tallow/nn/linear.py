@@ -76,11 +76,9 @@ class StackedLinear(Module):
 
     def __call__(self, x: Tensor) -> list[Tensor]:
         """(…, in) -> (…, out) for each projection; views of one result where they were computed together."""
-        results = []
+        results: list[Tensor] = []
         for weight, bias, widths in zip(self.weights, self.biases, self.widths, strict=True):
-            y = ops.linear(x, weight, bias)
-            begins = itertools.accumulate(widths, initial=0)
-            results += [y.narrow(-1, begin, width) for begin, width in zip(begins, widths, strict=False)]
+            results += ops.linear(x, weight, bias).split(widths, axis=-1)
         return results
 
     def extra_repr(self) -> str:

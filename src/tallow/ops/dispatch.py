@@ -14,10 +14,12 @@ Nothing else in the code knows which of the two ran.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from tallow.device import CPU, Device
@@ -41,7 +43,8 @@ class Operation:
 
 
 OPERATIONS: dict[str, Operation] = {}
-_loaded_backends: set[str] = set()
+# By kind of device, once its kernels are loaded: the context in which operations on such a device are to run.
+_loaded_backends: dict[str, Callable[[Device], AbstractContextManager[Any]]] = {}
 
 # Called as observer(operation, args, kwargs, run) instead of run(); recording, spans and gradients attach here.
 Observer = Callable[[Operation, tuple[Any, ...], dict[str, Any], Callable[[], Any]], Any]
@@ -72,15 +75,16 @@ def operation(reference: Callable[P, R]) -> Callable[P, R]:
             for value in kwargs.values():
                 if type(value) is Tensor and value.device is not device:
                     device = value.device if device is None else _different_devices(op.name, device, value.device)
-        kind = "cpu" if device is CPU else _kind(device, args)
-        if kind not in _loaded_backends:
-            _load_backend(kind)
+        if device is None:
+            device = _listed(args)
+        if device.kind not in _loaded_backends:
+            _load_backend(device.kind)
         try:
             if observers:
-                return _observed(op, args, kwargs, kind)  # type: ignore[no-any-return]
-            if kind != "cpu":
-                return _run(op, args, kwargs, kind)  # type: ignore[no-any-return]
-            found = kernels.get(kind)
+                return _observed(op, args, kwargs, device)  # type: ignore[no-any-return]
+            if device is not CPU:
+                return _run(op, args, kwargs, device)  # type: ignore[no-any-return]
+            found = kernels.get("cpu")
             if found is not None:
                 result = found(*args, **kwargs)
                 if result is not NotImplemented:
@@ -107,12 +111,10 @@ def kernel(name: str, device_kind: str) -> Callable[[Kernel], Kernel]:
     return register
 
 
-def _kind(device: Device | None, args: tuple[Any, ...]) -> str:
-    """The kind of a device; without one, of that which tensors in lists lie on, and ``cpu`` if there are none."""
-    if device is not None:
-        return device.kind
+def _listed(args: tuple[Any, ...]) -> Device:
+    """The device that tensors in lists lie on, the CPU if there are none."""
     lists = (values for values in args if type(values) is list or type(values) is tuple)
-    return next((value.device.kind for values in lists for value in values if type(value) is Tensor), "cpu")
+    return next((value.device for values in lists for value in values if type(value) is Tensor), CPU)
 
 
 def _different_devices(name: str, one: Device, other: Device) -> NoReturn:
@@ -147,30 +149,22 @@ _BACKENDS = {"cpu": "tallow.backends.cpu", "cuda": "tallow.backends.cuda.operati
 
 
 def _load_backend(kind: str) -> None:
-    importlib.import_module(_BACKENDS[kind])  # other threads wait; operations run by the import itself don't
-    _loaded_backends.add(kind)
+    backend = importlib.import_module(_BACKENDS[kind])  # other threads wait; operations run by the import itself don't
+    _loaded_backends[kind] = backend.on_card if kind != "cpu" else contextlib.nullcontext
 
 
-def _run(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], kind: str) -> Any:
-    if kind != "cpu":
-        from tallow.backends.cuda.operations import on_card
-
-        with on_card((*args, *kwargs.values())):
-            return _chosen(op, args, kwargs, kind)
-    return _chosen(op, args, kwargs, kind)
-
-
-def _chosen(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], kind: str) -> Any:
-    found = op.kernels.get(kind)
-    if found is not None:
-        result = found(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
-    return op.reference(*args, **kwargs)
+def _run(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], device: Device) -> Any:
+    with _loaded_backends[device.kind](device):
+        found = op.kernels.get(device.kind)
+        if found is not None:
+            result = found(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return op.reference(*args, **kwargs)
 
 
-def _observed(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], kind: str) -> Any:
-    run: Callable[[], Any] = functools.partial(_run, op, args, kwargs, kind)
+def _observed(op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], device: Device) -> Any:
+    run: Callable[[], Any] = functools.partial(_run, op, args, kwargs, device)
     for observer in reversed(observers):
         run = functools.partial(observer, op, args, kwargs, run)
     return run()

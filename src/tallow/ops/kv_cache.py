@@ -40,6 +40,7 @@ class KVCache:
             one of 255 steps, whose size each key and each value of a head has for itself.
         device: where.
         filled: whether it is to be filled at once, and not row by row: it then takes memory that is already there.
+        table: on a card, another cache's of as many rows and positions: what it says is copied there.
 
     Attributes:
         lengths: (batch,) int64 Tensor on the CPU: positions that each row holds. It changes as the cache does.
@@ -62,6 +63,7 @@ class KVCache:
         dtype: str | DType = "float32",
         device: str | Device | None = None,
         filled: bool = False,
+        table: PageTable | None = None,
     ) -> None:
         if min(batch, kv_heads, head_dim, capacity) < 1:
             raise ShapeError(f"KVCache: sizes must be at least 1, found {(batch, kv_heads, head_dim, capacity)}")
@@ -73,6 +75,8 @@ class KVCache:
         self.kv_heads, self.head_dim, self.capacity = kv_heads, head_dim, capacity
         make = _empty if filled else _reserve
         width, panels = -(-head_dim // 16) * 16, -(-capacity // PANEL)
+        self.lengths = Tensor(np.zeros(batch, np.int64))
+        self.held = self.lengths
         self.table: PageTable | None = None
         self.scales: Tensor | None = None
         if self.device.kind == "cpu":
@@ -81,12 +85,11 @@ class KVCache:
             if self.dtype is dtypes.int8:
                 self.scales = make((batch, kv_heads, 2, panels * PANEL), dtypes.float32, self.device)
         else:
-            self.table = PageTable(batch, capacity, self.device)
+            self.held = make((batch,), dtypes.int64, self.device)
+            self.table = PageTable(batch, capacity, self.device) if table is None else table.copy()
             pages = self.table.rows.size
             self.keys = make((pages, kv_heads, PAGE, head_dim), self.dtype, self.device)
             self.values = make((pages, kv_heads, PAGE, width), self.dtype, self.device)
-        self.lengths = Tensor(np.zeros(batch, np.int64))
-        self.held = self.lengths.to(self.device)
         self._most_rows = batch
 
     @property
@@ -97,7 +100,7 @@ class KVCache:
     @property
     def length(self) -> int:
         """Positions in the longest row."""
-        return int(self.lengths.storage.max())
+        return int(max(self.lengths.storage.tolist()))  # faster than NumPy's, of few rows
 
     def append(self, k: Tensor, v: Tensor, counts: Sequence[int] | Tensor | None = None) -> None:
         """Add keys and values at the end of each row.
@@ -122,10 +125,10 @@ class KVCache:
             wanted = f"({self.batch}, n, {self.kv_heads}, {self.head_dim})"
             raise ShapeError(f"KVCache.append: keys and values must be {wanted}, found {k.shape} and {v.shape}")
         added = None if counts is None else _row_counts(counts, self.batch, expected[1])
-        grown = self.lengths.storage + (expected[1] if added is None else added)
-        if grown.max() > self.capacity:
+        longest = self.length + expected[1] if added is None else int((self.lengths.storage + added).max())
+        if longest > self.capacity:
             raise ShapeError(
-                f"KVCache.append: a row would hold {grown.max()} positions; this cache was made for {self.capacity}"
+                f"KVCache.append: a row would hold {longest} positions; this cache was made for {self.capacity}"
             )
         return added
 
@@ -198,6 +201,12 @@ class KVCache:
         for row, length in enumerate(self.lengths.tolist()):
             to._take_pages(row, self, row, length)
         return to
+
+    def another(self) -> KVCache:
+        """An empty cache of the same sizes, made faster than the first one: nothing is brought to the card for it."""
+        return KVCache(
+            self._most_rows, self.kv_heads, self.head_dim, self.capacity, self.dtype, self.device, table=self.table
+        )
 
     def first(self, rows: int) -> KVCache:
         """The first rows alone, as a cache over the same memory: what is appended there is appended here.

@@ -200,7 +200,7 @@ def split(x: Tensor, sizes: int | Sequence[int], /, *, axis: int = 0) -> tuple[T
         if sizes < 1:
             raise ArgumentError(f"split: expected a size of at least 1, found {sizes}")
         sizes = [min(sizes, size - start) for start in range(0, size, sizes)] or [0]
-    if any(part < 0 for part in sizes) or sum(sizes) != size:
+    if sum(sizes) != size or min(sizes, default=0) < 0:
         raise ShapeError(f"split: sizes {tuple(sizes)} do not add up to axis {axis} of shape {x.shape}")
     parts, start, leading = [], 0, (slice(None),) * found
     for part in sizes:

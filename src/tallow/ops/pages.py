@@ -37,6 +37,12 @@ class PageTable:
         self.rows = np.arange(rows * pages, dtype=np.int32).reshape(rows, pages)
         self.held = Tensor(self.rows).to(device)
 
+    def copy(self) -> PageTable:
+        """A table that says the same, and changes by itself."""
+        table = object.__new__(PageTable)
+        table.rows, table.held = self.rows.copy(), self.held.copy()
+        return table
+
     def first(self, rows: int) -> PageTable:
         """The table of the first rows alone."""
         part = object.__new__(PageTable)

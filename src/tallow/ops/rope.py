@@ -40,10 +40,12 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> T
 
 def check_rope(x: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Raise ShapeError unless the angles fit what they are to turn."""
-    if len(x.shape) != 4 or x.shape[3] % 2:
-        raise ShapeError(f"rope: expected x (b, n, heads, d) with an even d, found {x.shape}")
-    b, n, _, d = x.shape
-    if cos.shape != sin.shape or len(cos.shape) != 3 or cos.shape[0] not in (1, b) or cos.shape[1:] != (n, d // 2):
+    shape = x.shape
+    if len(shape) != 4 or shape[3] % 2:
+        raise ShapeError(f"rope: expected x (b, n, heads, d) with an even d, found {shape}")
+    b, n, _, d = shape
+    angles = cos.shape
+    if angles != sin.shape or angles not in ((1, n, d // 2), (b, n, d // 2)):
         raise ShapeError(
-            f"rope: x is {x.shape}, so cos and sin must be ({b} or 1, {n}, {d // 2}), found {cos.shape} and {sin.shape}"
+            f"rope: x is {shape}, so cos and sin must be ({b} or 1, {n}, {d // 2}), found {angles} and {sin.shape}"
         )

@@ -20,7 +20,7 @@ class MemoryInfo(NamedTuple):
         total: of the card.
         free: that this process can still take: what the driver has free, and what tensors have left behind.
         used: by this process's tensors.
-        kept: left behind by tensors, for the next ones; ``free`` counts it.
+        kept: left behind by tensors, for the next ones, or by a call on a model, for its next; ``free`` counts it.
     """
 
     total: int
@@ -43,11 +43,13 @@ def memory_info(device: Device | str = "cuda") -> MemoryInfo:
     import cupy
 
     from tallow.backends.cuda.memory import explaining
+    from tallow.runtime.kept import nbytes
 
     with explaining("memory_info"), cupy.cuda.Device(place.index):
         free, total = cupy.cuda.runtime.memGetInfo()
-        pool = cupy.get_default_memory_pool()
-        return MemoryInfo(total, free + pool.free_bytes(), pool.used_bytes(), pool.free_bytes())
+        pool, of_models = cupy.get_default_memory_pool(), nbytes(place)
+        kept = pool.free_bytes() + of_models
+        return MemoryInfo(total, free + kept, pool.used_bytes() - of_models, kept)
 
 
 def synchronize(device: Device | str = "cuda") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from tallow import _cpu
 from tallow.ops import zeros
+from tallow.runtime import kept
 from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.memory import CHUNK
 from tallow.runtime.request import Options, Request
@@ -57,32 +59,32 @@ def start(
     if not wanted:
         pieces = ((0, "") for _ in ())
     elif isinstance(memory, str):
-        capacity = max(len(request.prompt) + request.most for request in wanted)
-        pieces = generate(model, wanted, model.new_cache(len(wanted), capacity, memory))
+        step = kept.take(model, len(wanted), max(len(request.prompt) + request.most for request in wanted), memory)
+        pieces = kept.lent(generate(model, wanted, step), functools.partial(kept.keep, model, step))
     else:
-        cache, wanted[0].reused = memory.cache_for(wanted[0].prompt, wanted[0].most)
-        memory.follow(wanted[0])
-        pieces = generate(model, wanted, cache)
+        step, wanted[0].reused = memory.take(wanted[0].prompt, wanted[0].most)
+        pieces = kept.lent(generate(model, wanted, step), functools.partial(memory.keep, step))
+        memory.follow(wanted[0], pieces)
     return Stream(pieces, requests, finish, single)
 
 
 def generate(
-    model: LanguageModel, requests: Sequence[Request], cache: DecoderCache, chunk: int | None = None
+    model: LanguageModel, requests: Sequence[Request], step: DecodeStep, chunk: int | None = None
 ) -> Generator[tuple[int, str], None, None]:
     """Write answers.
 
     Args:
         model: what says what may come next.
         requests: prompts and what is asked for, the same of all; each has room for what it needs.
-        cache: with as many rows; each holds the first ``reused`` tokens of its prompt. Rows are put into another order,
-            and afterwards the cache holds all but the last token of the answers that were finished last.
+        step: over a cache with as many rows; each holds the first ``reused`` tokens of its prompt. Rows are put into
+            another order, and afterwards the cache holds all but the last token of the answers that were finished last.
         chunk: tokens of each prompt to read at a time; None for as many as suit the device.
 
     Yields:
         (row, text): more text of the answer in that place of the list of prompts. A request's own attributes tell the
         rest; those that are not finished when the generator is closed were cancelled.
     """
-    chunk = chunk or CHUNK[model.device.kind]
+    cache, chunk = step.cache, chunk or CHUNK[model.device.kind]
     active = sorted(requests, key=lambda r: r.reused - len(r.prompt))  # the longest first
     cache.select([requests.index(request) for request in active])
     begun = time.perf_counter()
@@ -98,7 +100,7 @@ def generate(
         _cpu.release_buffers()  # of results as long as a chunk; single tokens need none of it
     guesses: list[list[int]] = [[] for _ in active]
     options = requests[0].options  # those of all
-    step = DecodeStep(model, cache, options.sampling if options.plain else None)
+    step.begin(options.sampling if options.plain else None)
     try:
         while True:
             lasts = []

@@ -31,6 +31,9 @@ class DecoderCache:
         dtype: how keys and values are stored, as for ``KVCache``.
         device: where.
 
+    Attributes:
+        most_rows: that it was made for.
+
     Raises:
         OutOfMemoryError: if the device has no room for them.
     """
@@ -46,13 +49,15 @@ class DecoderCache:
         device: str | Device | None = None,
     ) -> None:
         self.layers: list[KVCache] = []
+        self.most_rows = batch
+        self._lengths: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by rows, of each layer: here and on the device
         try:
-            for _ in range(layers):
-                self.layers.append(KVCache(batch, kv_heads, head_dim, capacity, dtype, device))
+            self.layers.append(KVCache(batch, kv_heads, head_dim, capacity, dtype, device))
+            while len(self.layers) < layers:
+                self.layers.append(self.layers[0].another())
         except OutOfMemoryError:
             self.layers.clear()
-            most = kv_heads * (head_dim + -(-head_dim // 16) * 16)
-            needed = layers * batch * capacity * most * as_dtype(dtype).itemsize
+            needed = batch * capacity * position_nbytes(layers, kv_heads, head_dim, as_dtype(dtype))
             raise _lack(batch, capacity, needed, as_device(device)) from None
 
     @property
@@ -64,6 +69,21 @@ class DecoderCache:
     def batch(self) -> int:
         """Rows now held."""
         return self.layers[0].batch
+
+    @property
+    def dtype(self) -> DType:
+        """How keys and values are stored."""
+        return self.layers[0].dtype
+
+    @property
+    def device(self) -> Device:
+        """Where."""
+        return self.layers[0].device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values, of the whole capacity."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
     @property
     def capacity(self) -> int:
@@ -92,13 +112,39 @@ class DecoderCache:
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order."""
+        if list(rows) == list(range(self.batch)):
+            return
+        self._remember()
         for layer in self.layers:
             layer.select(rows)
+        self._recall()
+
+    def restart(self, rows: int) -> None:
+        """Forget all, and go on with so many empty rows: as many as it was made for, or fewer."""
+        self.truncate(0)
+        if rows != self.batch:
+            self._remember()
+            for layer in self.layers:
+                layer.lengths = Tensor(np.zeros(rows, np.int64))
+                layer.held = layer.lengths.to(layer.device)
+            self._recall()
+
+    def _remember(self) -> None:
+        """Note where the lengths of as many rows as there are now lie."""
+        self._lengths[self.batch] = [(layer.lengths, layer.held) for layer in self.layers]
+
+    def _recall(self) -> None:
+        """Move lengths to where those of as many rows lay before: that is where recordings read them."""
+        for layer, (lengths, held) in zip(self.layers, self._lengths.get(self.batch, ()), strict=False):
+            if lengths is not layer.lengths:
+                lengths.storage[...] = layer.lengths.storage
+                layer.lengths, layer.held = lengths, held
+                layer.truncate(lengths)  # tells the device
 
     def first(self, rows: int) -> DecoderCache:
         """The first rows alone, over the same memory."""
         part = object.__new__(DecoderCache)
-        part.layers = [layer.first(rows) for layer in self.layers]
+        part.layers, part.most_rows, part._lengths = [layer.first(rows) for layer in self.layers], rows, {}
         return part
 
     def step(self, rope: RotaryEmbedding, n: int, counts: Sequence[int] | None = None) -> Step:
@@ -110,6 +156,11 @@ class DecoderCache:
             counts: (batch,) how many each row has; None if all have n.
         """
         return Step(self, rope, n, counts)
+
+
+def position_nbytes(layers: int, kv_heads: int, head_dim: int, dtype: DType) -> int:
+    """Bytes that a position of a row takes in a cache."""
+    return layers * kv_heads * (head_dim + -(-head_dim // 16) * 16) * int(dtype.itemsize)
 
 
 def _lack(batch: int, capacity: int, needed: int, place: Device) -> OutOfMemoryError:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tallow.device import CPU
 from tallow.errors import ArgumentError
 from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.request import Request
+from tallow.runtime.step import DecodeStep
 from tallow.text.chat_template import conversation
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 class Session:
     """A model's memory of one conversation: what a prompt shares with the one before is not computed again.
 
-    Made by ``llm.session()``. It belongs to one caller at a time; the model itself may be shared.
+    Made by ``llm.session()``. It belongs to one caller at a time; the model itself may be shared. A new turn ends the
+    stream of the one before.
 
     Args:
         model: the model.
@@ -32,7 +35,9 @@ class Session:
         self._model = model
         self._cache_dtype = cache_dtype
         self._cache: DecoderCache | None = None
+        self._step: DecodeStep | None = None  # over the cache, on a card; not while an answer is written
         self._request: Request | None = None
+        self._pieces: weakref.ref[Generator[Any, None, None]] | None = None  # of its answer
         self.messages: list[dict[str, Any]] = []
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Any:
@@ -53,13 +58,14 @@ class Session:
 
     def reset(self) -> None:
         """Forget the conversation. The memory for it is kept."""
+        self._end()
         self.messages.clear()
         self._request = None
         if self._cache is not None:
             self._cache.truncate(0)
 
-    def cache_for(self, prompt: Sequence[int], answer: int) -> tuple[DecoderCache, int]:
-        """The session's cache, cut back to what it shares with a prompt, and how many tokens that are.
+    def take(self, prompt: Sequence[int], answer: int) -> tuple[DecodeStep, int]:
+        """A step over the session's cache, cut back to what it shares with a prompt, and how many tokens that are.
 
         At least one token of the prompt is left to be read, since what comes next follows from reading it.
 
@@ -70,6 +76,7 @@ class Session:
         Raises:
             OutOfMemoryError: if there is no room for them.
         """
+        self._end()
         if self._cache is None:
             self._cache = self._model.new_cache(1, self._room(len(prompt) + answer), self._cache_dtype)
         shared = 0
@@ -81,13 +88,25 @@ class Session:
                 shared += 1
         self._cache.truncate(shared)
         if self._cache.capacity < len(prompt) + answer:
+            self._step = None  # recorded over the memory that the cache leaves
             self._cache.grow(self._room(max(len(prompt) + answer, 2 * self._cache.capacity)))
-        return self._cache, shared
+        step, self._step = self._step or DecodeStep(self._model, self._cache), None
+        return step, shared
+
+    def keep(self, step: DecodeStep) -> None:
+        """Hand back what ``take`` gave, for the next turn. On the CPU it is made in no time, and would hold memory."""
+        self._step = None if self._model.device is CPU else step
 
     def _room(self, wanted: int) -> int:
         """Positions to make room for: on the CPU all that there can be, for they cost nothing before they are used."""
         return self._model.context if self._model.device is CPU else min(wanted, self._model.context)
 
-    def follow(self, request: Request) -> None:
-        """Say what the cache will hold."""
-        self._request = request
+    def follow(self, request: Request, pieces: Generator[Any, None, None]) -> None:
+        """Say what the cache will hold, and what writes it."""
+        self._request, self._pieces = request, weakref.ref(pieces)
+
+    def _end(self) -> None:
+        """Have the last answer hand back the step, if somebody still reads it."""
+        pieces = None if self._pieces is None else self._pieces()
+        if pieces is not None:
+            pieces.close()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tallow import ops
 from tallow.device import CPU
-from tallow.errors import CaptureError
+from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.runtime.cards import Arriving
@@ -23,85 +24,152 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tallow")
 Array = np.ndarray[Any, Any]
+MOST_RECORDINGS = 8
+"""On a card, of one step: a batch of so many rows, which end one by one, is not recorded again for the next prompts."""
+
+
+class _Recorded(NamedTuple):
+    """A step as it was recorded for some rows.
+
+    Attributes:
+        lengths: of the first cache's rows, which it reads.
+        ids: (rows, 1) that it reads.
+        recording: of it.
+    """
+
+    lengths: Tensor
+    ids: Tensor
+    recording: Recording[Tensor]
 
 
 class RecordedStep:
     """A step that reads one token a row: recorded when it is first taken, then replayed.
 
-    It is recorded anew when the caches have other rows, and not at all where an operation cannot be.
+    It is recorded anew when the caches have other rows, whose lengths lie elsewhere, and not at all where an operation
+    cannot be.
 
     Args:
         function: ids (rows, 1) -> what follows; appends to the caches.
         caches: of all layers.
+
+    Attributes:
+        recordable: whether it can be recorded, as far as is known.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], caches: Sequence[KVCache]) -> None:
         self._function = function
         self._caches = caches
         self._device = caches[0].device
-        self._ids = Tensor(np.zeros((0, 1), np.int64))
-        self._recording: Recording[Tensor] | None = None
-        self._lengths: Tensor | None = None  # that the recording reads; a cache whose rows are fewer has others
-        self._recordable = True
+        self._most = 1 if self._device is CPU else MOST_RECORDINGS
+        self._known: dict[int, _Recorded] = {}  # by the id of the lengths that they read
+        self.recordable = True
 
     def __call__(self, ids: Sequence[int]) -> Tensor:
         """What the function gives for a token of each row; overwritten by the next step."""
-        if self._recording is not None and self._lengths is self._caches[0].lengths:
-            if self._device is CPU:
-                self._ids.storage[:, 0] = ids
-            else:
-                self._ids.storage.set(np.array(ids)[:, None])
-            return self._recording.replay()
-        self._ids = Tensor(np.array(ids)[:, None]).to(self._device)
-        if not self._recordable:
-            return self._function(self._ids)
-        function, read = self._function, self._ids  # without self: a cycle would keep the caches' memory
-        held = [cache.lengths.storage.copy() for cache in self._caches]
-        try:
-            self._recording = Recording(lambda: function(read), self._device)
-        except BaseException as error:  # Ctrl-C and a lack of memory too leave the caches as they were
-            for cache, lengths in zip(self._caches, held, strict=True):
-                cache.lengths.storage[...] = lengths
-            if not isinstance(error, CaptureError):
-                raise
-            logger.debug("decoding goes on without a recording: %s", error)
-            self._recordable = False
-            return self._function(self._ids)
-        self._lengths = self._caches[0].lengths
-        return self._recording.result
+        found = self._found()
+        if found is None:
+            return self._first(Tensor(np.array(ids)[:, None]).to(self._device))
+        if self._device is CPU:
+            found.ids.storage[:, 0] = ids
+        else:
+            found.ids.storage.set(np.array(ids)[:, None])
+        return found.recording.replay()
 
     def again(self) -> Tensor | None:
         """Take the step once more, for the ids that the last one gave; None if it is not recorded for these rows.
 
         Only for a function whose result are ids (rows, 1) on a card.
         """
-        if self._recording is None or self._lengths is not self._caches[0].lengths:
+        found = self._found()
+        if found is None:
             return None
-        self._ids.storage[...] = self._recording.result.storage
-        return self._recording.replay()
+        found.ids.storage[...] = found.recording.result.storage
+        return found.recording.replay()
+
+    def _found(self) -> _Recorded | None:
+        return self._known.get(id(self._caches[0].lengths))
+
+    def _first(self, ids: Tensor) -> Tensor:
+        """Take the step for rows for which it is not recorded yet."""
+        if not self.recordable:
+            return self._function(ids)
+        while len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]  # the oldest
+        try:
+            recording = self._record(ids)
+        except CaptureError as error:
+            logger.debug("decoding goes on without a recording: %s", error)
+            self.recordable = False
+            return self._function(ids)
+        except OutOfMemoryError:
+            from tallow.runtime.kept import give_up  # which is built on this module
+
+            others = len(self._known)
+            self._known.clear()
+            if not give_up() and not others:
+                raise
+            recording = self._record(ids)
+        lengths = self._caches[0].lengths
+        self._known[id(lengths)] = _Recorded(lengths, ids, recording)
+        return recording.result
+
+    def _record(self, ids: Tensor) -> Recording[Tensor]:
+        """Take the step and record it. If that comes to nothing, be it by Ctrl-C, the caches are as they were."""
+        function = self._function  # without self: a cycle would keep the caches' memory
+        held = [cache.lengths.storage.copy() for cache in self._caches]
+        try:
+            return Recording(lambda: function(ids), self._device)
+        except BaseException:
+            for cache, lengths in zip(self._caches, held, strict=True):
+                cache.lengths.storage[...] = lengths
+            raise
 
 
 class DecodeStep:
     """The step of a language model: a token of each row, or a few where the next ones were guessed.
 
+    It may serve for several answers, one after the other, as long as whoever has it keeps the model.
+
     Args:
         model: whose step it is.
         cache: what its rows hold; they may change between steps.
-        sampling: how the step may choose the next tokens by itself, where it can: the likeliest anywhere, others on a
-            card. None to be given logits.
+        sampling: see ``begin``.
+
+    Attributes:
+        cache: likewise.
     """
 
     def __init__(self, model: LanguageModel, cache: DecoderCache, sampling: Sampling | None = None) -> None:
-        self._model = model
-        self._cache = cache
-        self._on_card = cache.layers[0].device is not CPU
-        self._sampling = sampling
-        self._chooses = sampling is not None and (sampling.temperature == 0 or self._on_card)
-        self._logits = RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
-        self._chosen = self._logits
-        self._draws: list[Draws] | None = None  # of the rows that the step was made for
+        self.cache = cache
+        self._model: Any = weakref.proxy(model)  # it may keep the step; a cycle would keep the memory of both
+        self._on_card = cache.device is not CPU
+        self._cuts: dict[str, Any] | None = None  # how tokens are chosen by the step; None if it is not
+        self._recorded = self._recorded_step()
+        self._draws: Tensor | None = None  # (rows, 3) uint64, for as many rows as there can be
+        self._drawn: list[Draws] = []  # what it holds
         self._told: list[int] = []  # the tokens that the last call gave
         self._early: Arriving | None = None  # what follows them, asked for before the caller has
+        self.begin(sampling)
+
+    def begin(self, sampling: Sampling | None) -> None:
+        """Get ready for the next answers.
+
+        Args:
+            sampling: how the step may choose the next tokens by itself, where it can: the likeliest anywhere, others on
+                a card. None to be given logits.
+        """
+        cuts: dict[str, Any] | None = None
+        if sampling is not None and (sampling.temperature == 0 or self._on_card):
+            names = ("temperature", "top_k", "top_p", "min_p") if sampling.temperature else ("temperature",)
+            cuts = {name: getattr(sampling, name) for name in names}
+        if cuts != self._cuts:
+            self._cuts = cuts
+            self._recorded = self._recorded_step()
+
+    @property
+    def recordable(self) -> bool:
+        """Whether it can be recorded, as far as is known."""
+        return self._recorded.recordable
 
     def __call__(
         self, ids: Sequence[int], guesses: Sequence[Sequence[int]], draws: Sequence[Draws] = ()
@@ -117,10 +185,10 @@ class DecodeStep:
             For each row the logits after each of its tokens, (1 + guesses, vocab) float32, or the token chosen after
             its last. Logits are overwritten by the next step.
         """
-        if self._chooses:
+        if self._cuts is not None:
             return self._choose(list(ids), list(draws))
         if not any(guesses):
-            return list(self._logits(ids).numpy())
+            return list(self._recorded(ids).numpy())
         rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
         width = max(map(len, rows))
         logits = self._read(rows, width).float().numpy()
@@ -128,33 +196,36 @@ class DecodeStep:
 
     def _choose(self, ids: list[int], draws: list[Draws]) -> list[Sequence[Array | int]]:
         """The token after each row's. While the caller looks at it, a card goes on with the next step."""
-        if draws != self._draws:
-            self.take_back()
-            self._chosen, self._draws = self._choosing(draws), draws
         if not self._on_card:
-            return self._chosen(ids).storage.tolist()  # type: ignore[no-any-return]
+            return self._recorded(ids).storage.tolist()  # type: ignore[no-any-return]
+        if self._draws is not None and draws != self._drawn:
+            self.take_back()
+            self._draws.storage[: len(draws)].set(np.array(draws, np.uint64))
+            self._drawn = draws
         if self._early is None or ids != self._told:
             self.take_back()
-            self._early = Arriving(self._chosen(ids))
-        found, further = self._early, self._chosen.again()
+            self._early = Arriving(self._recorded(ids))
+        found, further = self._early, self._recorded.again()
         self._early = None if further is None else Arriving(further)
         rows: list[Sequence[Array | int]] = found.wait().tolist()  # (rows, 1)
         self._told = [int(row[0]) for row in rows]
         return rows
 
-    def _choosing(self, draws: list[Draws]) -> RecordedStep:
-        """The step (rows, 1) -> (rows, 1) for rows with these draws."""
-        model, cache, sampling = self._model, self._cache, self._sampling
-        assert sampling is not None
-        if sampling.temperature == 0:
+    def _recorded_step(self) -> RecordedStep:
+        """What gives the logits (rows, 1, vocab), or the tokens chosen (rows, 1), for tokens (rows, 1)."""
+        model, cache, cuts = self._model, self.cache, self._cuts
+        if cuts is None:
+            return RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
+        if cuts["temperature"] == 0:
             return RecordedStep(lambda ids: ops.argmax(model.logits(model.hidden(ids, cache)), axis=-1), cache.layers)
-        first = cache.layers[0]
-        fixed = Tensor(np.array(draws, np.uint64)).to(first.device)
-        options = {name: getattr(sampling, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+        if self._draws is None:
+            self._draws = Tensor(np.zeros((cache.most_rows, 3), np.uint64)).to(cache.device)
+        fixed = self._draws
 
         def choose(ids: Tensor) -> Tensor:
             logits = model.logits(model.hidden(ids, cache))[:, -1]
-            return ops.sample(logits, fixed, first.held, **options).unsqueeze(1)
+            draws = Tensor(fixed.storage[: ids.shape[0]], fixed.device)
+            return ops.sample(logits, draws, cache.layers[0].held, **cuts).unsqueeze(1)
 
         return RecordedStep(choose, cache.layers)
 
@@ -163,10 +234,10 @@ class DecodeStep:
         if self._early is not None:
             self._early.wait()  # the memory that it comes into is lent to others afterwards
             self._early = None
-            self._cache.truncate((self._cache.lengths - 1).tolist())
+            self.cache.truncate((self.cache.lengths - 1).tolist())
 
     def _read(self, rows: Sequence[Sequence[int]], width: int) -> Tensor:
         padded = np.array([[0] * (width - len(row)) + list(row) for row in rows])
         counts = [len(row) for row in rows]
-        hidden = self._model.hidden(Tensor(padded), self._cache, None if min(counts) == width else counts)
-        return self._model.logits(hidden)
+        hidden = self._model.hidden(Tensor(padded), self.cache, None if min(counts) == width else counts)
+        return self._model.logits(hidden)  # type: ignore[no-any-return]

@@ -14,13 +14,13 @@ except DeviceError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
-MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "SCALED": 0, "NORM": 0}
+MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "SCALED": 0, "NORM": 0, "DEPTH": 2}
 SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512, "PAGED": 1}
 BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "GATED": 0, "NORM": 0,
           "FORMAT": "Blocks<bf16,4,32,0,1,0>"}  # fmt: skip
-PROGRAM = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "FLIGHT": 16, "HEAD": 128, "GROUP": 2, "FORMATS": ""}
-ATTEND = {"T": "bf16", "ROWS": 1, "SLOT": 4096, "HEAD": 128, "GROUP": 2}
+ATTEND = {"T": "bf16", "HEAD": 128, "QUERIES": 2, "CLUSTER": 8}
 HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0, "PAGED": 0}
+WHOLE = {"T": "bf16", "ROTARY": 0}
 FLASH = {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0, "PAGED": 0}
 VARIANTS = [
     ("norm.cu", NORM),
@@ -28,7 +28,7 @@ VARIANTS = [
     ("elementwise.cu", {"T": "f16", "W": "f16", "VECTOR": 8}),
     ("elementwise.cu", {"T": "f32", "W": "bf16", "VECTOR": 1}),
     ("matvec.cu", MATVEC),
-    ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1, "NORM": 1}),
+    ("matvec.cu", MATVEC | {"WARPS": 1, "GATED": 1, "NORM": 1, "DEPTH": 6}),
     ("matvec.cu", MATVEC | {"X": "f32", "Y": "f16", "W": "f32", "ROWS": 8, "NORM": 2}),
     ("matvec.cu", MATVEC | {"Y": "e4m3", "SCALED": 1, "ROWS": 2}),
     ("matvec.cu", MATVEC | {"Y": "e4m3", "SCALED": 2, "GATED": 1}),
@@ -43,10 +43,7 @@ VARIANTS = [
     ("blocks.cu", BLOCKS | {"FORMAT": "Blocks<bf16,5,32,1,1,0>", "WARPS": 16, "NORM": 1}),
     ("blocks.cu", BLOCKS | {"TILES": 2, "GATED": 1, "NORM": 2}),
     ("attend.cu", ATTEND),
-    ("attend.cu", ATTEND | {"T": "f16", "HEAD": 64, "GROUP": 4}),
-    ("program.cu", PROGRAM),
-    ("program.cu", PROGRAM | {"T": "f16", "ROWS": 8, "HEAD": 64, "GROUP": 1, "FORMATS": "Blocks<f16,4,32,0,1,0>"}),
-    ("program.cu", PROGRAM | {"ROWS": 2, "GROUP": 4, "FORMATS": "Blocks<bf16,4,32,1,1,0>,Blocks<bf16,6,16,1,0,32>"}),
+    ("attend.cu", ATTEND | {"T": "f16", "HEAD": 64, "QUERIES": 4, "CLUSTER": 1}),
     ("copy.cu", {"V": "uint4", "AXES": 3}),
     ("copy.cu", {"V": "u8", "AXES": 1}),
     ("argmax.cu", {"T": "bf16"}),
@@ -65,6 +62,8 @@ VARIANTS = [
     ("attention_flash.cu", FLASH | {"T": "f16", "HEAD": 256, "TILES": 1, "PAGED": 1}),
     ("attention_flash.cu", FLASH | {"HEAD": 64, "PAGED": 1}),
     ("attention_flash.cu", FLASH | {"T": "f16", "HEAD": 24, "TILES": 1, "MASKED": 1}),
+    ("attention_whole.cu", WHOLE),
+    ("attention_whole.cu", WHOLE | {"T": "f16", "ROTARY": 1}),
     ("attention_hopper.cu", HOPPER),
     ("attention_hopper.cu", HOPPER | {"GROUPS": 2, "RESIDENT": 2, "ROTARY": 1}),
     ("attention_hopper.cu", HOPPER | {"T": "f16", "HEAD": 128, "RESIDENT": 2}),

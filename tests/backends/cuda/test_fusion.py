@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import tallow as tl
 from tallow import ops
@@ -10,10 +12,12 @@ from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.weight import make_weight
 from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
-from tests.backends.cuda.test_blocks import stored
+from tests.backends.cuda.test_blocks import CASES, stored
 
 pytestmark = needs_card
 WIDTH = 256
+NEAR = {"float16": 2e-3, "bfloat16": 1.5e-2}
+some = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture
@@ -53,6 +57,20 @@ def kernels_of(run, launched, dtype="bfloat16"):
     return count
 
 
+def put(array, dtype):
+    return Tensor(array).to(dtype).to("cuda")
+
+
+def check(run, dtype, times=3, tolerance=1.0):
+    """A recording gives what the operations give one by one, again and again."""
+    expected = run()
+    recording = Recording(run, expected.device)
+    for _ in range(times):
+        assert error(recording.result.float(), expected.float()) <= tolerance * NEAR[dtype]
+        recording.result.storage.fill(np.nan)
+        recording.replay()
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("rows", [1, 3, 8])
 @pytest.mark.parametrize("storage", ["dense", "q4_0"])
@@ -68,6 +86,14 @@ def test_a_norm_is_part_of_what_reads_it(launched, dtype, rows, storage):
     assert kernels_of(lambda: [ops.linear(ops.rms_norm(x, gain), weight)], launched, dtype) == 1
     assert kernels_of(lambda: [ops.linear(ops.layer_norm(x, gain, shift), weight)], launched, dtype) == 1
     assert kernels_of(lambda: [ops.linear_swiglu(ops.rms_norm(x, gain), weight)], launched, dtype) == 1
+
+
+def test_a_large_weight_is_read_further_ahead(launched, monkeypatch):
+    from tallow.backends.cuda import linear
+
+    monkeypatch.setattr(linear, "_LARGE", 0)
+    x, gain, weight = (on_card(*shape, seed=i) for i, shape in enumerate([(1, 2048), (2048,), (100, 2048)]))
+    assert kernels_of(lambda: [ops.linear(ops.rms_norm(x, gain), weight)], launched) == 1
 
 
 def test_what_reads_a_norm_later_finds_it(launched):
@@ -129,8 +155,13 @@ def test_a_position_is_appended_by_the_attention_to_it(launched):
         ops.rope_append(q, k, v, cache, cos, sin)
         return ops.attention(q, cache)
 
+    def another_type(cache):
+        cache.append(k, v)
+        return ops.attention(wide, cache)
+
+    wide = q.float()
     assert kernels(turned) == kernels(plain) == 1
-    assert kernels(other_queries) == 2
+    assert kernels(other_queries) == kernels(another_type) == 2
 
 
 def test_two_positions_in_one_recording():
@@ -150,3 +181,62 @@ def test_two_positions_in_one_recording():
         for mine, other in zip(recording.replay() if again else recording.result, attend(caches[0]), strict=True):
             assert error(mine.float(), other.float()) <= TOLERANCE["bfloat16"]
     assert caches[1].held.tolist() == caches[0].held.tolist() == [4]
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+@given(
+    rows=st.integers(1, 8), outputs=st.integers(1, 1500),
+    inputs=st.sampled_from([8, 64, 72, 1024, 1280, 3072, 4104, 6000]), normed=st.sampled_from([None, "rms", "layer"]),
+    biased=st.booleans(), scaled=st.booleans(), added=st.booleans(),
+    activation=st.sampled_from([None, "gelu", "silu", "relu", "gelu_tanh"]), seed=st.integers(0, 99),
+)  # fmt: skip
+@some
+def test_linear_after_a_norm(dtype, rows, outputs, inputs, normed, biased, scaled, added, activation, seed):
+    x, w = put(numbers(rows, inputs, seed=seed), dtype), numbers(outputs, inputs, seed=seed + 1) / inputs**0.5
+    weight = put(w, dtype)
+    gain, shift, bias, scale, residual = (
+        put(numbers(*shape, seed=seed + i), dtype)
+        for i, shape in enumerate([(inputs,), (inputs,), (outputs,), (outputs,), (rows, outputs)])
+    )
+
+    def run():
+        y = x if normed is None else ops.rms_norm(x, gain) if normed == "rms" else ops.layer_norm(x, gain, shift)
+        return ops.linear(y, weight, bias if biased else None, activation=activation,
+                          scale=scale if scaled else None, residual=residual if added else None)  # fmt: skip
+
+    check(run, dtype)
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize("rows", [1, 2, 3, 8])
+def test_linear_swiglu_after_a_norm(dtype, rows):
+    for outputs, inputs in ((3072, 1024), (200, 4096), (1, 8), (70, 128)):
+        x, w = put(numbers(rows, inputs), dtype), put(numbers(2 * outputs, inputs, seed=1) / inputs**0.5, dtype)
+        gain = put(numbers(inputs, seed=2), dtype)
+        check(lambda x=x, w=w, gain=gain: ops.linear_swiglu(ops.rms_norm(x, gain), w), dtype)
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize(("storage", "group"), CASES)
+def test_quantised_linear(dtype, rows, storage, group):
+    for outputs, inputs in ((512, 1024), (2112, 256), (48, 4096), (7, 512)):
+        matrix, _ = stored(storage, outputs, inputs, group)
+        weight = make_weight(matrix, storage, tl.Device("cuda"), group, tl.asarray([0.0], dtype=dtype).dtype)
+        x, residual = put(numbers(rows, inputs), dtype), put(numbers(rows, outputs, seed=5), dtype)
+        check(lambda x=x, w=weight, r=residual: ops.linear(x, w, residual=r), dtype)
+        if outputs % 32 == 0 and dtype == "bfloat16":  # products of such weights may be too large for float16
+            check(lambda x=x, w=weight: ops.linear_swiglu(x, w), dtype, tolerance=2)
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+def test_what_nothing_takes_along_comes_in_its_turn(dtype):
+    x, gain, w = (put(numbers(*shape, seed=i), dtype) for i, shape in enumerate([(2, 256), (256,), (256, 256)]))
+
+    def run():
+        y = ops.rms_norm(x, gain)
+        y = ops.linear(y, w, residual=y) + 1.0  # the norm is read twice, and no kernel takes the sum along
+        y = ops.rms_norm(ops.rms_norm(y, gain), gain)
+        return ops.linear(y.permute(1, 0).reshape(2, 256), w) + y
+
+    check(run, dtype)

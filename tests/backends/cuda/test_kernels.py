@@ -308,6 +308,56 @@ def test_attention_turns_queries_and_keys(attention_kernels, dtype, b, n, shared
     check("attention", run, q, k, v, dtype=dtype, tolerance=2)
 
 
+@pytest.fixture
+def whole_heads(monkeypatch):
+    """A block takes whole heads, however few, and of few queries too, on a card that has a kernel for that."""
+    from tallow.backends.cuda import attention
+
+    monkeypatch.setattr(attention, "_WHOLE_HEADS", 0)
+    monkeypatch.setattr(attention, "_SPLIT_UP_TO", 0)
+
+
+def check_whole_heads(dtype, b, n, m, heads, causal, turned, lengths, seed=0):
+    """Attention of heads of 64 features; keys and values from `lengths` on, if given, are no numbers."""
+    q, k, v = (numbers(b, size, count, 64, seed=seed + i)
+               for i, (size, count) in enumerate([(n, heads[0]), (m, heads[1]), (m, heads[1])]))  # fmt: skip
+    angles = numbers(1, n, 32, seed=seed + 3)
+    for row, length in enumerate([] if lengths is None else lengths):
+        k[row, length:], v[row, length:] = np.nan, np.nan
+
+    def run(op, q, k, v):
+        held = None if lengths is None else Tensor(np.array(lengths)).to(q.device)
+        rotary = tuple(Tensor(turn(angles)).to(q.device) for turn in (np.cos, np.sin)) if turned else None
+        return op(q, k, v, causal=causal, lengths=held, rotary=rotary)
+
+    check("attention", run, q, k, v, dtype=dtype, tolerance=2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("heads", [(2, 2), (4, 2)])
+@pytest.mark.parametrize("m", [129, 197, 201, 208])
+@pytest.mark.parametrize("n", [1, 64, 197, 201, 256])
+def test_whole_heads(whole_heads, dtype, n, m, heads, causal):
+    check_whole_heads(dtype, 2, n, m, heads, causal, False, None)
+    check_whole_heads(dtype, 4, n, m, heads, causal, False, [m, 100, 0, 113], seed=9)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("heads", [(2, 2), (4, 2)])
+@pytest.mark.parametrize("n", [129, 197, 201, 208])
+def test_whole_heads_are_turned(whole_heads, dtype, n, heads, causal):
+    check_whole_heads(dtype, 2, n, n, heads, causal, True, None)
+    check_whole_heads(dtype, 4, n, n, heads, causal, True, [n, 100, 0, 113], seed=9)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_many_whole_heads(whole_heads, turned):
+    """More than a card has room for at a time."""
+    check_whole_heads("bfloat16", 40, 201, 201, (16, 16), False, turned, [201 - i % 3 for i in range(40)])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [3, 64, 100])
 def test_masks_of_fewer_rows_are_repeated(dtype, n):

@@ -5,13 +5,27 @@ Tests of products by cuBLASLt check little here, for NumPy makes these.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.backends.cuda.test_program_emulated import folder, pytestmark  # noqa: F401
+HALF = "#include <atomic>\n_Float16 x; int y; auto z = std::atomic_ref<int>(y).load();"
+
+
+def has_compiler():
+    command = ["c++", "-std=c++20", "-fsyntax-only", "-x", "c++", "-"]
+    return shutil.which("c++") is not None and subprocess.run(command, input=HALF, text=True).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux" or not has_compiler(), reason="needs Linux and a compiler with _Float16"
+    ),
+]
 
 SELECTED = {
     "positions": ("kernels", "(positions or argmax or taken or outside or swiglu_and or pixels) and not float16"),
@@ -23,12 +37,18 @@ SELECTED = {
     "a recording": ("kernels", "recording and bfloat16"),
     # Of this card's own kernel a tile takes milliseconds: any shape, as of the portable ones, would take minutes.
     "attention": ("kernels", "test_attention and not turns and portable and (float32 or bfloat16)"),
+    "whole heads": (
+        "kernels",
+        "test_whole_heads and bfloat16 and heads1 and True and (turned and 201 or not turned and (1-129 or 256-208))",
+    ),
     "masks": ("kernels", "fewer_rows and bfloat16 or may_hold_anything and (portable and 64 or card and bfloat16)"),
     "fp8": ("fp8", "(quantised_on or rows_and or swiglu and 40-5) and bfloat16 or says_nearly or recorded"),
     "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16 or goes_on"),
+    "what a model keeps": ("models", "serves_the_next or end_early or goes_with or given_up or grows"),
     "pages": ("pages", "rows"),
-    "on the way": ("fusion", "not part_of_what_reads or bfloat16"),
-    "an append on the way": ("program", "fused and grows and bfloat16 and (5 or 1500) and (16-8-128 or 3-1-32)"),
+    "on the way": ("fusion", "(bfloat16 or not part_of_what_reads and not in_its_turn) and not linear"),
+    "an append on the way": ("attend", "bfloat16 and (full or grows and (5 or 1500) and (16-8-128 or 3-1-32))"),
+    "launches": ("launch", "takes or threads"),
     "copies": ("copy", "bfloat16 or complex128 or repeated or fit"),
     "odd addresses": ("kernels", "odd_address and bfloat16"),
     "splits": ("kernels", "long_rows"),
@@ -43,7 +63,13 @@ SELECTED = {
 """Which tests of which file run."""
 
 
-def run(folder, file, selected, timeout=600):  # noqa: F811
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where what has been compiled lies for the next test."""
+    return tmp_path_factory.mktemp("emulator")
+
+
+def run(folder, file, selected, timeout=600):
     """Tests of a file that are selected, in a process of their own."""
     command = [
         sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
@@ -54,7 +80,7 @@ def run(folder, file, selected, timeout=600):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def runs(folder, request):  # noqa: F811
+def runs(folder, request):
     """The runs that are asked for, begun together, as many at a time as there are cores."""
     asked = [item.callspec.params["name"] for item in request.session.items if item.module is request.module]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -21,14 +21,17 @@ def vector(*arrays: Any, width: int) -> int:
         width: of a row.
     """
     size = 16 // int(arrays[0].itemsize)
-    if width % size:
-        return 1
-    for array in arrays:
-        if array.data.ptr % 16 or any(
-            stride % 16 for stride, count in zip(array.strides[:-1], array.shape, strict=False) if count > 1
-        ):
-            return 1
-    return size
+    return size if width % size == 0 and all(map(evenly_placed, arrays)) else 1
+
+
+def evenly_placed(array: Any) -> bool:
+    """Whether an array and its rows, along the last axis, begin at multiples of 16 bytes."""
+    shape, distances = array.shape, array.strides
+    united: int = array.data.ptr
+    for axis in range(len(shape) - 1):
+        if shape[axis] > 1:
+            united |= distances[axis]
+    return united % 16 == 0
 
 
 def adjacent(array: Any) -> Any:
@@ -45,6 +48,10 @@ def rows_of(array: Any) -> tuple[Any, int, int, int, int]:
         The array, the number of rows, and (inner, outer stride, inner stride), in elements, by which row r begins at
         ``r // inner * outer + r % inner * inner stride``.
     """
+    width = array.shape[-1]
+    if array.flags.c_contiguous and array.size:  # as what operations give mostly is
+        rows = array.size // width
+        return (array, rows, rows, 0, width) if rows > 1 else (array, 1, 1, 0, 0)
     array = adjacent(array)
     axes: list[tuple[int, int]] = []  # size and stride, neighbours that can be made one united
     for size, stride in zip(array.shape[:-1], strides(array), strict=False):
@@ -62,8 +69,8 @@ def rows_of(array: Any) -> tuple[Any, int, int, int, int]:
 
 def matrix_of(array: Any) -> tuple[Any, int, int]:
     """An array as rows at equal distances: the array (copied if need be), their number and distance in elements."""
-    array, rows, inner, _, distance = rows_of(array)
     width = array.shape[-1]
+    array, rows, inner, _, distance = rows_of(array)
     if rows == inner and (distance >= width or rows == 1):
         return array, rows, distance if rows > 1 else width
     return gapless(array), rows, width

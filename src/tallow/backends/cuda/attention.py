@@ -8,12 +8,20 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import fusion, graph, program
-from tallow.backends.cuda.arrays import adjacent, strides
+from tallow.backends.cuda import attend, fusion, graph
+from tallow.backends.cuda.arrays import adjacent, evenly_placed, strides
 from tallow.backends.cuda.copy import copied
-from tallow.backends.cuda.kernels import NAMES, TICKETS, function, table_of, tickets
+from tallow.backends.cuda.kernels import (
+    NAMES,
+    TICKETS,
+    capability,
+    function,
+    multiprocessors,
+    table_of,
+    ticket,
+    tickets,
+)
 from tallow.backends.cuda.rotary import angles
-from tallow.device import compute_capability
 from tallow.ops.attention import check_attention, check_values, turned
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
@@ -39,6 +47,9 @@ class _Hopper(NamedTuple):
 _ON_HOPPER = {(64, False): _Hopper(1, 4, 2), (64, True): _Hopper(2, 2, 2), (128, False): _Hopper(1, 2, 2),
               (128, True): _Hopper(1, 2, 2)}  # fmt: skip
 """By the width of a head, and whether queries and keys are turned; what is not here is the portable kernel's."""
+
+
+_WHOLE_HEADS = 2  # for each multiprocessor: fewer leave it idle while a block waits for its keys
 
 
 @kernel("attention", "cuda")
@@ -81,7 +92,7 @@ def attention(
         return Tensor(out, q.device)
     if isinstance(k, KVCache) and mask is None:
         factor = d**-0.5 if scale is None else float(scale)
-        if program.attention(out, q.storage, k, factor, causal) or fusion.attention(out, q.storage, k, factor):
+        if attend.attention(out, q.storage, k, factor):
             return Tensor(out, q.device)
     graph.flush()
     if mask is not None:
@@ -96,7 +107,8 @@ def attention(
     elif queries.dtype == keys.dtype != np.float32 and d % 8 == 0 and d <= 256:
         aligned = [_aligned(each) for each in (queries, keys, values)]
         if _has_hopper(d, mask, scale):
-            _hopper(out, *aligned, **rest, rotary=rotary)
+            run = _whole if table is None and _takes_whole_heads(q, longest) else _hopper
+            run(out, *aligned, **rest, rotary=rotary)
         else:
             _flash(out, *aligned, **rest)
     else:
@@ -112,9 +124,7 @@ def _splits(queries: Any, keys: Any, values: Any) -> bool:
 
 def _aligned(array: Any) -> Any:
     """The array if each of its rows begins at a multiple of 16 bytes, else a copy."""
-    even = all(stride % 16 == 0 for stride, size in zip(array.strides[:-1], array.shape, strict=False) if size > 1)
-    side_by_side = array.strides[-1] == array.itemsize
-    return array if even and side_by_side and array.data.ptr % 16 == 0 else copied(array)
+    return array if array.strides[-1] == array.itemsize and evenly_placed(array) else copied(array)
 
 
 def _split(
@@ -170,10 +180,13 @@ def _flash(
 def _has_hopper(d: int, mask: Tensor | None, scale: float | None) -> bool:
     """Whether the current card has a kernel of its own for this work."""
     fits = (d, False) in _ON_HOPPER and mask is None and (scale is None or scale > 0)
-    return fits and _capability(cupy.cuda.runtime.getDevice()) == (9, 0)
+    return fits and capability() == (9, 0)
 
 
-_capability = functools.cache(compute_capability)
+def _takes_whole_heads(q: Tensor, m: int) -> bool:
+    """Whether a card that has a kernel of its own is faster if a block takes all queries and keys (m) of a head."""
+    b, n, heads, d = q.shape
+    return d == 64 and n <= 256 and 128 < m <= 208 and b * heads >= _WHOLE_HEADS * multiprocessors()
 
 
 def _turns(
@@ -219,6 +232,31 @@ def _hopper(
     run((-(-n // (64 * division.groups)) * heads, b), (128 * division.groups,), arguments, shared)
 
 
+def _whole(
+    out: Any,
+    q: Any,
+    keys: Any,
+    values: Any,
+    *,
+    lengths: Any,
+    table: None,
+    mask: None,
+    m: int,
+    scale: float,
+    causal: bool,
+    rotary: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    b, n, heads, d = q.shape
+    turn_by = (0, 0) if rotary is None else [_aligned(each) for each in angles(*rotary)[:2]]
+    shared = (2 * 208 + 256) * d * q.itemsize  # keys, values and queries
+    run = function("attention_whole", "attention_whole", shared, T=NAMES[q.dtype], ROTARY=int(rotary is not None))
+    arguments = (
+        out, q, keys, values, _or_null(lengths), *turn_by, n, heads, keys.shape[1], m, *strides(q)[:3],
+        *_placed(keys), *_placed(values), scale, int(causal),
+    )  # fmt: skip
+    run((b * heads,), (256,), arguments, shared)
+
+
 def _placed(keys: Any) -> list[int]:
     """Strides of keys or values (rows or pages, kv_heads, positions, d), but for the last."""
     return strides(keys)[:3]
@@ -251,12 +289,12 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
         run = function("kv_append", "kv_append", T=NAMES[new_keys.dtype], C=NAMES[cache.dtype.numpy])
         arguments = (
             cache.keys.storage, cache.values.storage, table_of(cache), cache.held.storage, new_keys, new_values, added,
-            tickets()[-1:], b, n, heads, d, width, cache.capacity,
+            ticket(), b, n, heads, d, width, cache.capacity,
             *strides(new_keys)[:3], *strides(new_values)[:3],
         )  # fmt: skip
         launch = functools.partial(run, (b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
-        new = fusion.Append(cache, new_keys, new_values, launch)
-        if counts is not None or not (program.append(new) or fusion.wait(new)):
+        waits = counts is None and graph.recording() and fusion.wait(fusion.Append(cache, new_keys, new_values, launch))
+        if not waits:
             launch()
         graph.grow(cache, n if counts is None else counts)
     return None

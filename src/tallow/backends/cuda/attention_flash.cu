@@ -16,14 +16,6 @@ constexpr bool KEPT = D * TILES <= 128;  // whether queries stay in registers; e
 constexpr bool AHEAD = MASKED && TILES == 1;  // whether there are registers to read the mask before the scores are made
 constexpr int PITCH = D + 8;  // numbers from one row to the next in shared memory: eight rows meet in no bank
 
-// 16 bytes from memory to shared memory in the background; zeros where `there` is false.
-DEVICE void copy_later(u16* to, const T* from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-                 "r"(there ? 16 : 0));
-}
-DEVICE void copies_end() { asm volatile("cp.async.commit_group;"); }
-template <int LEFT> DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT)); }
-
 DEVICE void load_matrices(u32 (&r)[4], const u16* at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -55,7 +47,7 @@ template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, 
     for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
         const int row = i / CHUNKS, column = i % CHUNKS * 8;
         const bool there = row < end && column < HEAD;
-        copy_later(tile + row * PITCH + column, there ? from + row * stride + column : from, there);
+        copy_early(tile + row * PITCH + column, there ? from + row * stride + column : from, there);
     }
 }
 

@@ -5,7 +5,7 @@
 // other warpgroups and of other blocks, RESIDENT on a multiprocessor. T: bf16 or f16, of everything. HEAD: features of a
 // head. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart, a tile in each; else these are the
 // distances between rows. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
-#include "common.cuh"
+#include "warpgroup.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 namespace {
@@ -15,25 +15,11 @@ constexpr int THREADS = 128 * GROUPS;
 constexpr int QUERIES = 64 * GROUPS;
 constexpr int CHUNKS = HEAD / 8;  // of 16 bytes in a row
 constexpr int HALF = CHUNKS / 2;
-// Tiles lie in panels of 64 features, rows of 128 bytes in which chunk c of row r is at place c ^ r % 8: the layout that
-// wgmma calls 128-byte swizzle.
-constexpr int PANEL = KEYS * 128;
+constexpr int PANEL = KEYS * 128;  // of 64 features of a tile
 constexpr int TILE = PANEL * HEAD / 64;
 
-DEVICE int swizzled(int row, int chunk) { return chunk / 8 * PANEL + row * 128 + ((chunk ^ row) % 8) * 16; }
+DEVICE int place_in_tile(int row, int chunk) { return chunk / 8 * PANEL + swizzled(row, chunk); }
 
-template <int LEFT> DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
-// What this thread has written to shared memory is seen by the tensor cores of whoever meets it at a barrier.
-DEVICE void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
-DEVICE void products_may_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-DEVICE void products_end() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-// Waits for all but the last LEFT groups of products; c is not looked at before.
-template <int LEFT, int N> DEVICE void wait_for_products(float (&c)[N]) {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
-#pragma unroll
-    for (int i = 0; i < N; ++i) asm volatile("" : "+f"(c[i])::"memory");
-}
 // The assembler would wait for products as early as it may, and put off work that was to be done meanwhile. It does not move
 // a wait across a store, so there is one, of what that work comes to, x >= 0, that never happens.
 DEVICE void compute_before_waiting(float x, u32 anywhere) {
@@ -42,54 +28,12 @@ DEVICE void compute_before_waiting(float x, u32 anywhere) {
                  : "memory");
 }
 
-// Where a tile begins, for wgmma. `panels`: bytes between panels, for values, whose features are columns of the product.
-DEVICE u64 descriptor(u32 at, int panels) {
-    constexpr u64 SWIZZLE_128 = 1ull << 62, EIGHT_ROWS = 1024 >> 4;
-    return SWIZZLE_128 | EIGHT_ROWS << 32 | static_cast<u64>(panels >> 4) << 16 | (at & 0x3ffff) >> 4;
-}
-
-#define EIGHT(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), \
-                 "+f"(c[i + 6]), "+f"(c[i + 7])
-#define FIRST_32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26," \
-                 "%27,%28,%29,%30,%31"
-#define NEXT_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56," \
-                "%57,%58,%59,%60,%61,%62,%63"
-#define WGMMA(TYPE, COLUMNS, SUMS, A, B, KEEP, TRANSPOSED, ...)                                                        \
-    asm volatile("{.reg .pred keep; setp.ne.b32 keep, " KEEP ", 0;\n"                                                  \
-                 "wgmma.mma_async.sync.aligned.m64n" COLUMNS "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A "}, " B        \
-                 ", keep, 1, 1, " TRANSPOSED ";}"                                                                      \
-                 : __VA_ARGS__                                                                                         \
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(static_cast<int>(keep)), "n"(TRANSPOSED_B))
-#define WGMMA_64(TYPE) \
-    WGMMA(TYPE, "64", FIRST_32, "%32,%33,%34,%35", "%36", "%37", "%38", EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24))
-#define WGMMA_128(TYPE)                                                                                               \
-    WGMMA(TYPE, "128", FIRST_32 NEXT_32, "%64,%65,%66,%67", "%68", "%69", "%70", EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), \
-          EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56))
-
-// c (64, 2 N) = keep · c + a (64, 16) · b (16, 2 N), in the background.
-template <int TRANSPOSED_B, int N>
-DEVICE void add_product(float (&c)[N], u32 a0, u32 a1, u32 a2, u32 a3, u64 b, bool keep) {
-    if constexpr (N == 32 && SAME<T, bf16>)
-        WGMMA_64("bf16");
-    else if constexpr (N == 32)
-        WGMMA_64("f16");
-    else if constexpr (SAME<T, bf16>)
-        WGMMA_128("bf16");
-    else
-        WGMMA_128("f16");
-}
-
-// Two chunks of a row, half a head apart, turned by the angles (8,) of their pairs, and rounded as ops.rope would.
-DEVICE void rotate(Pack<T>& low, Pack<T>& high, const float* cosines, const float* sines) {
+// Two chunks of a row, half a head apart, turned by the angles (8,) of their pairs.
+DEVICE void turn_by(Pack<T>& low, Pack<T>& high, const float* cosines, const float* sines) {
     float x[8], y[8], c[8], s[8];
     unpack(x, low), unpack(y, high);
     read(c, cosines), read(s, sines);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        const float u = x[i], v = y[i];
-        x[i] = u * c[i] - v * s[i];
-        y[i] = v * c[i] + u * s[i];
-    }
+    rotate(x, y, c, s);
     low = pack(x, T{}), high = pack(y, T{});
 }
 
@@ -113,7 +57,7 @@ template <int LANES> struct Rows {
 #pragma unroll
             for (int c = 0; c < CHUNKS; c += LANES)
                 asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                                 tile + swizzled(row, chunk + c) + i * STEP * 128),
+                                 tile + place_in_tile(row, chunk + c) + i * STEP * 128),
                              "l"(from + page + i * STEP * stride + c * 8), "r"(i * STEP < left ? 16 : 0)
                              : "memory");
         if (!PAGED) from += KEYS * stride;
@@ -125,10 +69,10 @@ template <int LANES> struct Rows {
 #pragma unroll
         for (int i = 0; i < STEPS; ++i) {
             const i64 angles = static_cast<i64>(min(first + row + i * STEP, end - 1)) * (HEAD / 2) + chunk * 8;
-            const u32 low_at = tile + swizzled(row, chunk) + i * STEP * 128;
-            const u32 high_at = tile + swizzled(row, chunk + HALF) + i * STEP * 128;
+            const u32 low_at = tile + place_in_tile(row, chunk) + i * STEP * 128;
+            const u32 high_at = tile + place_in_tile(row, chunk + HALF) + i * STEP * 128;
             Pack<T> low = get(low_at), high = get(high_at);
-            rotate(low, high, cosines + angles, sines + angles);
+            turn_by(low, high, cosines + angles, sines + angles);
             put(low_at, low), put(high_at, high);
         }
     }
@@ -158,12 +102,7 @@ struct Softmax {
 template <int COUNT>
 DEVICE void weigh(float (&scores)[KEYS / 2], Softmax (&softmax)[2], float factor, int first_key, int all_see,
                   const int (&visible)[2]) {
-    if (first_key + COUNT > all_see) {
-        const int key = first_key + static_cast<int>(threadIdx.x) % 4 * 2;
-#pragma unroll
-        for (int i = 0; i < COUNT / 2; ++i)
-            if (key + i / 4 * 8 + i % 2 >= visible[i / 2 % 2]) scores[i] = -infinity();
-    }
+    if (first_key + COUNT > all_see) hide<0, COUNT>(scores, first_key, visible);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         Softmax& of = softmax[half];
@@ -233,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
         if (tile < tiles) key_rows.load(key_tiles + key_place * TILE, page * k_stride_b);
         if (tile > 0 && tile <= tiles) value_rows.load(value_tiles + value_place * TILE, page_before * v_stride_b);
         page_before = page, page = page_of(tile + 1);
-        asm volatile("cp.async.commit_group;" ::: "memory");
+        copies_end();
     };
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; ++tile) load_group(tile, tile, tile - 1);
@@ -253,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 #pragma unroll
             for (int i = 0; i < HALF / 4; ++i) {
                 const i64 angles = place * (HEAD / 2) + i * 32 + quarter * 8;
-                rotate(parts[i], parts[i + HALF / 4], cosines + angles, sines + angles);
+                turn_by(parts[i], parts[i + HALF / 4], cosines + angles, sines + angles);
             }
         }
 #pragma unroll

@@ -48,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int t = 0; t < TILES; ++t) {
             const i64 tile = GATED || first + t < down ? first + t * below : first;
-            Format::load<false>(stage.tiles[t], planes, tile * across + at, lane);
+            Format::load(stage.tiles[t], planes, tile * across + at, lane);
         }
     };
     const auto fetch_x = [&](Stage& stage, int at) {
@@ -62,11 +62,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int at = first < down ? warp % WARPS : count;
 #pragma unroll
     for (int i = 0; i < AHEAD; ++i) fetch_tiles(stages[i], at + i * WARPS);
+    X* const rows_here = reinterpret_cast<X*>(shared);
+    const int height = static_cast<int>(rows), width = count * TILE_WIDTH;
+    if constexpr (NORM != 0) expect_parameters<THREADS>(rows_here, gain, shift, height, width);
     wait_for_previous();
     if constexpr (NORM != 0) {
-        X* const rows_here = reinterpret_cast<X*>(shared);
-        normalise_rows<THREADS>(rows_here, normed, x, x_stride, gain, shift, static_cast<int>(rows), count * TILE_WIDTH,
-                                static_cast<float>(eps));
+        normalise_rows<THREADS, 0>(rows_here, normed, x, x_stride, height, width, static_cast<float>(eps));
         x = rows_here, x_stride = across * TILE_WIDTH;
     }
 #pragma unroll
@@ -160,7 +161,7 @@ extern "C" __global__ void widen(X* out, const i64* ids, const u32* codes, const
     const float row_scale = Format::OF_ROWS ? __uint_as_float(scales[row]) : 0.0f;
     for (i64 at = threadIdx.x / 4; at < across; at += blockDim.x / 4) {
         Tile tile;
-        Format::load<false>(tile, {codes, high, scales, supers}, row / TILE_HEIGHT * across + at, row % 8 * 4 + threadIdx.x % 4);
+        Format::load(tile, {codes, high, scales, supers}, row / TILE_HEIGHT * across + at, row % 8 * 4 + threadIdx.x % 4);
         const i64 column = at * TILE_WIDTH + threadIdx.x % 4 * 4;
         if (row / 8 % 2)
             write<1>(out, tile, row_scale, column, columns);

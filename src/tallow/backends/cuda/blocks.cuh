@@ -82,7 +82,7 @@ template <> struct Operand<float> {
     }
 };
 
-// Where the planes of a matrix, or of a stretch of its tiles, begin.
+// Where the planes of a matrix begin.
 struct Planes {
     const u32 *codes, *high, *scales, *supers;
 };
@@ -101,20 +101,6 @@ template <int COUNT> DEVICE void stream(u32* to, const u32* from) {
     }
 }
 
-// Words in shared memory.
-template <int COUNT> DEVICE void fetch(u32* to, const u32* from) {
-    if constexpr (COUNT == 1) {
-        to[0] = from[0];
-    } else if constexpr (COUNT == 2) {
-        const uint2 two = *reinterpret_cast<const uint2*>(from);
-        to[0] = two.x, to[1] = two.y;
-    } else {
-        const uint4 four = *reinterpret_cast<const uint4*>(from);
-        to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
-        if constexpr (COUNT == 8) fetch<4>(to + 4, from + 4);
-    }
-}
-
 DEVICE float low_half(u32 word) { return to_float(f16{static_cast<u16>(word)}); }
 DEVICE float high_half(u32 word) { return to_float(f16{static_cast<u16>(word >> 16)}); }
 
@@ -130,30 +116,24 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
     static constexpr int STEP = RUN == 16 ? 16 : 32;
     static constexpr int CODE_WORDS = BITS == 8 ? 8 : 4;
     static constexpr int SCALE_WORDS = RUN == 0 ? 0 : SCALES == 2 ? 8 : SCALES == 0 && MINIMA ? 4 : 2;  // of two rows
-    // Bytes of a tile in each plane; `supers` are those of four tiles.
-    static constexpr int CODE_BYTES = 128 * CODE_WORDS, HIGH_BYTES = BITS == 5 ? 128 : BITS == 6 ? 256 : 0;
-    static constexpr int SCALE_BYTES = 32 * SCALE_WORDS, SUPER_BYTES = SCALES == 1 ? 64 : 0;
 
     // What a lane has of a tile: in rows lane / 4 and lane / 4 + 8, the columns 16 i + 4 (lane % 4) + 0 to 3.
     struct Tile {
         u32 codes[CODE_WORDS], high[2], scales[SCALE_WORDS ? SCALE_WORDS : 1], supers[2];
     };
 
-    // Loads a tile by its number from planes in global (read once) or shared memory.
-    template <bool SHARED> static DEVICE void load(Tile& tile, const Planes& planes, i64 number, int lane) {
-        words<SHARED, 4>(tile.codes, planes.codes + (number * (CODE_WORDS / 4) * 32 + lane) * 4);
-        if constexpr (BITS == 8) words<SHARED, 4>(tile.codes + 4, planes.codes + ((number * 2 + 1) * 32 + lane) * 4);
-        if constexpr (BITS == 5) words<SHARED, 1>(tile.high, planes.high + number * 32 + lane);
-        if constexpr (BITS == 6) words<SHARED, 2>(tile.high, planes.high + (number * 32 + lane) * 2);
+    // Loads a tile by its number.
+    static DEVICE void load(Tile& tile, const Planes& planes, i64 number, int lane) {
+        stream<4>(tile.codes, planes.codes + (number * (CODE_WORDS / 4) * 32 + lane) * 4);
+        if constexpr (BITS == 8) stream<4>(tile.codes + 4, planes.codes + ((number * 2 + 1) * 32 + lane) * 4);
+        if constexpr (BITS == 5) stream<1>(tile.high, planes.high + number * 32 + lane);
+        if constexpr (BITS == 6) stream<2>(tile.high, planes.high + (number * 32 + lane) * 2);
         if constexpr (RUN > 0)
-            words<SHARED, SCALE_WORDS>(tile.scales, planes.scales + (number * 8 + lane / 4) * SCALE_WORDS);
-        if constexpr (SCALES == 1) fetch<2>(tile.supers, planes.supers + (number / 4 * 8 + lane / 4) * 2);
-    }
-    template <bool SHARED, int COUNT> static DEVICE void words(u32* to, const u32* from) {
-        if constexpr (SHARED)
-            fetch<COUNT>(to, from);
-        else
-            stream<COUNT>(to, from);
+            stream<SCALE_WORDS>(tile.scales, planes.scales + (number * 8 + lane / 4) * SCALE_WORDS);
+        if constexpr (SCALES == 1) {  // which four tiles have in common
+            const uint2 two = *reinterpret_cast<const uint2*>(planes.supers + (number / 4 * 8 + lane / 4) * 2);
+            tile.supers[0] = two.x, tile.supers[1] = two.y;
+        }
     }
 
     // The numbers that the codes of columns 16 (pair / 2) + 4 (lane % 4) + 2 (pair % 2) + 0 and 1 stand for, in the

@@ -9,7 +9,7 @@ import numpy as np
 
 from tallow.backends.cuda import fusion, graph, tiles
 from tallow.backends.cuda.arrays import matrix_of
-from tallow.backends.cuda.kernels import NAMES, function
+from tallow.backends.cuda.kernels import NAMES, function, multiprocessors
 from tallow.backends.cuda.memory import explaining
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH, Layout, Planes
 from tallow.backends.cuda.upload import to_card
@@ -134,7 +134,7 @@ def multiply(
     """``out = activation(x @ matrix.T + bias) · scale + residual`` for at most ``FEW`` rows.
 
     Args:
-        out: (rows, outputs), without gaps.
+        out: (…, outputs), without gaps.
         x: rows of inputs, of out's type.
         distance: elements from one row of x to the next.
         matrix: (outputs, inputs).
@@ -144,10 +144,14 @@ def multiply(
         residual: rows of outputs, of out's type, or None.
         gated: whether the result is that of ``ops.linear_swiglu``; half the matrix' rows are a multiple of ``HEIGHT``.
     """
-    rows, outputs = out.shape
+    outputs = out.shape[-1]
+    rows = out.size // outputs
     down, across = matrix.size[0] // (2 if gated else 1), matrix.size[1]
     uneven = matrix.shape[1] % WIDTH or x.data.ptr % 16 or distance * x.itemsize % 16
-    first = None if uneven else fusion.norm_before(x, residual)
+    warps, stacked = _split(down, across, gated)
+    blocks = -(-down // ((1 if gated else stacked) * max(1, 4 // warps)))
+    once = blocks <= 2 * multiprocessors()  # there is room for all blocks, each of which would make a norm
+    first = fusion.norm_before(x, residual) if once and not uneven else None
     norm, how, shared = fusion.norm_arguments(first)
     graph.flush()
     if uneven:
@@ -155,7 +159,6 @@ def multiply(
         begin = cupy.lib.stride_tricks.as_strided(x, (rows, matrix.shape[1]), (distance * x.itemsize, x.itemsize))
         padded[:, : matrix.shape[1]] = begin
         x, distance = padded, across * WIDTH
-    warps, stacked = (_split(rows, down, across)[0], 2) if gated else _split(rows, down, across)
     vector = bias if bias is not None else scale
     run = function(
         "blocks", "multiply_blocks", X=NAMES[x.dtype], W="f32" if vector is None else NAMES[vector.dtype],
@@ -164,17 +167,13 @@ def multiply(
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     vectors = [0 if each is None else each for each in (bias, scale)]
     sizes = (rows, outputs, down, across, distance, added_distance, activation)
-    per_block = (1 if gated else stacked) * max(1, 4 // warps)
     arguments = (out, x if first is None else first.x, *matrix.pointers(), *vectors, added, *sizes, *how)
-    run((-(-down // per_block),), (32 * max(4, warps),), arguments, shared)
+    run((blocks,), (32 * max(4, warps),), arguments, shared)
 
 
-def _split(rows: int, down: int, across: int) -> tuple[int, int]:
-    """Warps that share a row of tiles, and tiles, one below the other, of each warp.
-
-    The first does not depend on the number of rows, so that a row's sums are made in one order whatever stands beside.
-    """
-    warps = 1
-    while warps < 16 and down * warps < 2048 and across >= 4 * warps:
+def _split(down: int, across: int, gated: bool) -> tuple[int, int]:
+    """Warps that share a row of tiles, and tiles, one below the other, of each warp."""
+    warps, most = 1, 16 if down <= 128 else 8
+    while warps < most and down * warps < 16384 and across >= 4 * warps:
         warps *= 2
-    return warps, 2 if rows > 2 and down >= 512 else 1
+    return warps, 2 if gated or down > 2 * multiprocessors() else 1

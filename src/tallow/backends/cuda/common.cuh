@@ -172,6 +172,23 @@ DEVICE i64 pages_for(i64 capacity) { return (capacity + PAGE - 1) / PAGE; }
 // Asks for the line of 128 bytes that an address is in.
 template <class T> DEVICE void prefetch(const T* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
+// An address in shared memory as instructions take it.
+DEVICE u32 shared_address(const void* at) { return static_cast<u32>(__cvta_generic_to_shared(at)); }
+
+// 16 bytes from memory to shared memory in the background, zeros where `there` is false: in groups, of which each thread has
+// its own. After a wait for all but the last LEFT a thread sees what it has copied itself; others do after a barrier.
+template <class To, class From> DEVICE void copy_early(To* to, const From* from, bool there = true) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+                 "r"(there ? 16 : 0)
+                 : "memory");
+}
+// Likewise 4 bytes.
+template <class To, class From> DEVICE void copy_word(To* to, const From* from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+DEVICE void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int LEFT> DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
+
 // Programmatic launches (compute capability 9.0 and up; nothing elsewhere). A kernel may be put on the card while the one
 // before it still runs; it must not look at anything that kernels write, or write anything, before `wait_for_previous`.
 DEVICE void wait_for_previous() {
@@ -220,9 +237,6 @@ DEVICE float quad_sum(float x) {
     x += __shfl_xor_sync(0xffffffffu, x, 1);
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
-
-// An address in shared memory as instructions take it.
-DEVICE u32 shared_address(const void* at) { return static_cast<u32>(__cvta_generic_to_shared(at)); }
 
 // Whether two types are one.
 template <class A, class B> constexpr bool SAME = false;

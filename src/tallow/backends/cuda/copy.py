@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 import cupy
 
 from tallow.backends.cuda import graph
-from tallow.backends.cuda.kernels import Structure, function
+from tallow.backends.cuda.kernels import function
 from tallow.ops.dispatch import kernel
 from tallow.ops.operands import same_device
 from tallow.tensor import Tensor
@@ -35,8 +34,7 @@ def copy_into(to: Any, source: Any) -> None:
     axes = [(count, a // size, b // size) for count, a, b in axes[:-1]] + [(axes[-1][0] // size, 1, 1)]
     run = function("copy", "copy", V=_VECTORS[size], AXES=len(axes))
     columns = [value for column in zip(*axes, strict=True) for value in column]
-    given = (to, source, vectors, Structure(struct.pack(f"<{len(columns)}q", *columns)))
-    run((min(-(-vectors // _THREADS), _MOST_BLOCKS),), (_THREADS,), given)
+    run((min(-(-vectors // _THREADS), _MOST_BLOCKS),), (_THREADS,), (to, source, vectors, *columns))
 
 
 @kernel("concat", "cuda")

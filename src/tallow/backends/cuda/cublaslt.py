@@ -12,7 +12,6 @@ import ctypes
 import functools
 import statistics
 import threading
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cupy
@@ -29,7 +28,7 @@ ACTIVATIONS = {"gelu_tanh": 32, "relu": 2}
 _TYPES = {dtypes.float32.numpy: 0, dtypes.float16.numpy: 2, dtypes.bfloat16.numpy: 14}  # cudaDataType_t
 _E4M3 = 28
 _COMPUTE_32F = 68
-_LACK = 3  # CUBLAS_STATUS_ALLOC_FAILED
+_LACK, _NOT_SUPPORTED = 3, 15  # CUBLAS_STATUS_ALLOC_FAILED, …_NOT_SUPPORTED
 _TRANSPOSE_A, _EPILOGUE, _BIAS_POINTER = 3, 7, 8  # cublasLtMatmulDescAttributes_t
 _SCALE_POINTERS, _SCALE_MODES = (17, 18), (31, 32)  # of A and B
 _EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
@@ -68,7 +67,7 @@ are (bands, groups), groups a multiple of 4; of x (groups, rows)."""
 
 
 class _Plan:
-    """A product of one shape: its descriptors and the algorithm chosen."""
+    """A product of one shape: its descriptors and the way chosen, an algorithm and bytes of the workspace for it."""
 
     def __init__(
         self,
@@ -76,10 +75,12 @@ class _Plan:
         dtype: Any,
         sizes: tuple[int, ...],
         epilogue: int,
-        aligned: tuple[int, ...],
+        aligned: int,
         scaling: Scaling | None,
     ) -> None:
         outputs, rows, inputs, distance, added_distance = sizes
+        self._handle = handle
+        self._adds = _ONE if added_distance else _ZERO
         kind = _TYPES[dtype]
         factor = kind if scaling is None else _E4M3
         self.product = _made("cublasLtMatmulDescCreate", _COMPUTE_32F, 0)
@@ -100,39 +101,55 @@ class _Plan:
             "cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(added_distance or outputs)
         )
         self.out = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(outputs))
-        preference = _made("cublasLtMatmulPreferenceCreate")
-        _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MOST_WORKSPACE, ctypes.c_size_t(WORKSPACE))
-        for attribute, bytes_ in zip(_ALIGNMENTS, aligned, strict=True):
-            _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, attribute, ctypes.c_uint32(bytes_))
-        found, count = (_Found * _CANDIDATES)(), ctypes.c_int()
-        _call(
-            "cublasLtMatmulAlgoGetHeuristic", handle, self.product, self.weight, self.x, self.added, self.out,
-            preference, _CANDIDATES, found, ctypes.byref(count),
-        )  # fmt: skip
-        _call("cublasLtMatmulPreferenceDestroy", preference)
-        self.candidates = [each.algorithm for each in found[: count.value] if not each.state]
+        # Without a workspace the share of each multiprocessor is fixed: faster where there is work enough for all.
+        limits = (0, WORKSPACE) if rows >= _ROWS_FOR_TRIAL else (WORKSPACE, 0)
+        self.candidates = [(algorithm, limit) for limit in limits for algorithm in self._named(limit, aligned)]
         if not self.candidates:
             raise DeviceError(f"cuBLASLt has no algorithm for a product of {sizes} in {dtype}")
-        self.algorithm = self.candidates[0]  # the one it thinks the fastest
+        self.way = self.candidates[0]
         self.uses_before_trial = _USES_BEFORE_TRIAL if rows >= _ROWS_FOR_TRIAL else -1
 
-    def try_all(self, run: Callable[[Any], None]) -> None:
+    def _named(self, workspace: int, aligned: int) -> list[Any]:
+        """The algorithms that cuBLASLt's heuristics name, the one they think the fastest first."""
+        preference = _made("cublasLtMatmulPreferenceCreate")
+        _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MOST_WORKSPACE, ctypes.c_size_t(workspace))
+        for attribute in _ALIGNMENTS:
+            _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, attribute, ctypes.c_uint32(aligned))
+        found, count = (_Found * _CANDIDATES)(), ctypes.c_int()
+        status = _function("cublasLtMatmulAlgoGetHeuristic")(
+            self._handle, self.product, self.weight, self.x, self.added, self.out, preference, _CANDIDATES, found,
+            ctypes.byref(count),
+        )  # fmt: skip
+        _call("cublasLtMatmulPreferenceDestroy", preference)
+        if status not in (0, _NOT_SUPPORTED):
+            raise DeviceError(f"cublasLtMatmulAlgoGetHeuristic failed with status {status}")
+        return [each.algorithm for each in found[: count.value] if not each.state]
+
+    def run(self, way: tuple[Any, int], weight: int, x: int, added: int, out: int, workspace: int, stream: int) -> None:
+        """Do the product in a way, with what lies at these addresses."""
+        algorithm, nbytes = way
+        _call(
+            "cublasLtMatmul", self._handle, self.product, _ONE, weight, self.weight, x, self.x, self._adds, added,
+            self.added, out, self.out, algorithm, workspace, nbytes, stream,
+        )  # fmt: skip
+
+    def try_all(self, *addresses: int) -> None:
         """Take the algorithm that is the fastest on this card, of those that cuBLASLt names.
 
         Args:
-            run: does the product by an algorithm.
+            addresses: as for ``run``.
         """
         took: list[list[float]] = [[] for _ in self.candidates]
         for _ in range(_ROUNDS):  # in turn, so that a card that slows down meanwhile does so for all
-            for times, algorithm in zip(took, self.candidates, strict=True):
+            for times, way in zip(took, self.candidates, strict=True):
                 begin, end = cupy.cuda.Event(), cupy.cuda.Event()
                 begin.record()
-                run(algorithm)
+                self.run(way, *addresses)
                 end.record()
                 end.synchronize()
                 times.append(cupy.cuda.get_elapsed_time(begin, end))
         medians = [statistics.median(times) for times in took]
-        self.algorithm = self.candidates[medians.index(min(medians))]
+        self.way = self.candidates[medians.index(min(medians))]
 
     def set_bias(self, address: int) -> None:
         """Where the bias of the next product lies."""
@@ -148,6 +165,7 @@ class _Plan:
         _set_attribute("cublasLtMatmulDescSetAttribute", product, attribute, value)
 
 
+_ONE, _ZERO = ctypes.byref(ctypes.c_float(1)), ctypes.byref(ctypes.c_float(0))
 _plans: dict[Any, _Plan] = {}
 _workspaces: dict[int, Any] = {}
 _lock = threading.Lock()  # a plan's descriptor holds the bias of the call at hand
@@ -169,7 +187,7 @@ def multiply(
     x and weight may be in E4M3, and out in float16 or bfloat16.
 
     Args:
-        out: (rows, outputs), without gaps.
+        out: (…, outputs), without gaps.
         x: rows of inputs.
         distance: elements from one row of x to the next.
         weight: (outputs, inputs), without gaps.
@@ -180,16 +198,17 @@ def multiply(
         scaled: for E4M3 which numbers share a scale, and the scales of the weight and of x.
     """
     graph.flush()
-    (rows, outputs), inputs = out.shape, weight.shape[1]
+    outputs, inputs = weight.shape
+    rows = out.size // outputs
     epilogue = ACTIVATIONS.get(activation or "", _EPILOGUE_NONE if bias is None else 0)
     epilogue |= 0 if bias is None else _EPILOGUE_BIAS
-    beside = out if added is None else added
-    aligned = tuple(_alignment(each.data.ptr) for each in (weight, x, beside, out))
+    operands = [each.data.ptr for each in (weight, x, out if added is None else added, out)]
+    bits = 256 | operands[0] | operands[1] | operands[2] | operands[3]
+    aligned = bits & -bits  # the largest power of two, up to 256, that divides all addresses
     index = cupy.cuda.runtime.getDevice()
     sizes = (outputs, rows, inputs, distance, added_distance)
     scaling = None if scaled is None else scaled[0]
     key = (index, out.dtype, sizes, epilogue, aligned, scaling)
-    one, zero = ctypes.c_float(1), ctypes.c_float(0)
     with _lock:
         plan = _plans.get(key)
         if plan is None:
@@ -200,36 +219,20 @@ def multiply(
             plan.set_bias(bias.data.ptr)
         if scaled is not None:
             plan.set_scales(*(scales.data.ptr for scales in scaled[1:]))
-
-        def run(algorithm: Any) -> None:
-            _call(
-                "cublasLtMatmul", _handle(index), plan.product, ctypes.byref(one), _pointer(weight), plan.weight,
-                _pointer(x), plan.x, ctypes.byref(zero if added is None else one), _pointer(beside), plan.added,
-                _pointer(out), plan.out, ctypes.byref(algorithm), ctypes.c_void_p(_workspaces[index].ptr),
-                ctypes.c_size_t(WORKSPACE), ctypes.c_void_p(cupy.cuda.get_current_stream().ptr),
-            )  # fmt: skip
-
-        if plan.uses_before_trial == 0 and not graph.recording():
-            plan.try_all(run)
-        plan.uses_before_trial -= plan.uses_before_trial >= 0 and not graph.recording()
-        run(plan.algorithm)
+        addresses = (*operands, _workspaces[index].ptr, cupy.cuda.get_current_stream().ptr)
+        if plan.uses_before_trial >= 0 and not graph.recording():
+            if plan.uses_before_trial == 0:
+                plan.try_all(*addresses)
+            plan.uses_before_trial -= 1
+        plan.run(plan.way, *addresses)
 
 
 @functools.cache
 def multiplies_fp8() -> bool:
     """Whether this cuBLASLt knows ``ROWS`` and ``BLOCKS``."""
-    version = _library().cublasLtGetVersion
+    version = _function("cublasLtGetVersion")
     version.restype = ctypes.c_size_t
     return int(version()) >= 120900
-
-
-def _alignment(address: int) -> int:
-    """The largest power of two, up to 256, that divides an address."""
-    return min(address & -address, 256) if address else 256
-
-
-def _pointer(array: Any) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.data.ptr)
 
 
 def _long(value: int) -> ctypes.c_int64:
@@ -237,8 +240,18 @@ def _long(value: int) -> ctypes.c_int64:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
-    return load_library("cublasLt")
+def _function(name: str) -> Any:
+    """One of the library's functions. What is asked for with every product takes addresses as they are."""
+    function = load_library("cublasLt")[name]
+    if name in _ARGUMENTS:
+        function.argtypes = _ARGUMENTS[name]
+    return function
+
+
+_ARGUMENTS: dict[str, list[Any]] = {
+    "cublasLtMatmul": [*[ctypes.c_void_p] * 14, ctypes.c_size_t, ctypes.c_void_p],
+    "cublasLtMatmulDescSetAttribute": [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t],
+}
 
 
 @functools.cache
@@ -258,7 +271,7 @@ def _set_attribute(function: str, of: Any, attribute: int, value: Any) -> None:
 
 
 def _call(function: str, *arguments: Any) -> None:
-    status = getattr(_library(), function)(*arguments)
+    status = _function(function)(*arguments)
     if status == _LACK:
         raise OutOfMemoryError(lack(function))
     if status:

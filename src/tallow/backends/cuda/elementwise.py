@@ -24,7 +24,7 @@ def finish(out: Any, bias: Any, activation: str | None, scale: Any, residual: An
     """What follows a product, in place: ``activation(out + bias) · scale + residual``.
 
     Args:
-        out: (rows, width), without gaps.
+        out: (…, width), without gaps.
         bias: (width,) or None.
         activation: one of ``ACTIVATIONS``.
         scale: (width,), of bias' type, or None.
@@ -81,15 +81,28 @@ def swiglu(gate: Tensor, up: Tensor) -> Any:
         return NotImplemented
     out = cupy.empty(gate.shape, dtype)
     if out.size:
-        first, _, first_distance = matrix_of(gate.storage)
-        second, _, second_distance = matrix_of(up.storage)
-        even = (first_distance | second_distance) * out.itemsize % 16 == 0
-        size = _vector(out, width=out.shape[-1]) if even and not (first.data.ptr | second.data.ptr) % 16 else 1
-        run = function("elementwise", "swiglu", T=NAMES[dtype], W="f32", VECTOR=size)
-        vectors = out.size // size
-        arguments = (out, first, second, vectors, out.shape[-1], first_distance, second_distance)
-        run((-(-vectors // THREADS),), (THREADS,), arguments)
+        (first, _, first_distance), (second, _, second_distance) = matrix_of(gate.storage), matrix_of(up.storage)
+        gated(out, first, second, first_distance, second_distance)
     return Tensor(out, gate.device)
+
+
+def gated(out: Any, gate: Any, up: Any, gate_distance: int, up_distance: int) -> None:
+    """``out = silu(gate) · up``.
+
+    Args:
+        out: (…, width), without gaps.
+        gate: as many rows of width, of out's type.
+        up: likewise.
+        gate_distance: elements from one row of gate to the next.
+        up_distance: likewise of up.
+    """
+    width = out.shape[-1]
+    even = (gate_distance | up_distance) * out.itemsize % 16 == 0 and not (gate.data.ptr | up.data.ptr) % 16
+    size = _vector(out, width=width) if even else 1
+    run = function("elementwise", "swiglu", T=NAMES[out.dtype], W="f32", VECTOR=size)
+    vectors = out.size // size
+    arguments = (out, gate, up, vectors, width, gate_distance, up_distance)
+    run((-(-vectors // THREADS),), (THREADS,), arguments)
 
 
 @kernel("embedding", "cuda")

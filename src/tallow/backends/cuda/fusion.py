@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import cupy
 import numpy as np
 
-from tallow.backends.cuda import graph, phases
-from tallow.backends.cuda.kernels import NAMES, TICKETS, Structure, function, multiprocessors, table_of, tickets
-from tallow.backends.cuda.phases import APPENDS, INTERLEAVED, WIRED, Attend, Wire
+from tallow.backends.cuda import graph
+from tallow.backends.cuda.kernels import NAMES, capability
 from tallow.ops.kv_cache import KVCache
 
-_MOST_BYTES = 16 << 10  # of normalised rows, which every block keeps
+MOST_BYTES = 32 << 10  # of normalised rows, and of the norm's parameters, which every block keeps
 _ROWS = 8  # that a kernel takes which is bound by reading its weight
 
 
@@ -31,6 +29,11 @@ class Norm(NamedTuple):
     shift: Any
     eps: float
     launch: Callable[[], None]
+
+    @property
+    def nbytes(self) -> int:
+        """Of its rows and parameters."""
+        return int(self.x.nbytes + self.gain.nbytes * (1 if self.shift is None else 2))
 
     def possible(self) -> bool:
         """Whether a product can do it on its way: of one type, in rows without gaps, all at multiples of 16 bytes."""
@@ -53,6 +56,7 @@ class Append(NamedTuple):
         eps: of these.
         interleaved: as for ``ops.rope``.
         turned: where the queries go, (b, 1, heads, d).
+        early: whether no kernel of the recording has changed the cache yet.
     """
 
     cache: KVCache
@@ -65,6 +69,7 @@ class Append(NamedTuple):
     eps: float = 0.0
     interleaved: bool = False
     turned: Any = None
+    early: bool = False
 
     def possible(self) -> bool:
         """Whether attention can do it on its way: one position of each row, of one type, in heads that warps hold."""
@@ -80,7 +85,8 @@ class Append(NamedTuple):
 
     def precedes(self, q: Any, cache: KVCache) -> bool:
         """Whether it is what attention of these queries to this cache waits for."""
-        return self.cache is cache and (self.q is None or self.turned.data.ptr == q.data.ptr)
+        alike = self.cache is cache and q.dtype == self.k.dtype
+        return alike and (self.q is None or self.turned.data.ptr == q.data.ptr)
 
 
 def wait(what: Norm | Append) -> bool:
@@ -89,9 +95,10 @@ def wait(what: Norm | Append) -> bool:
     if now is None:
         return False
     if isinstance(what, Norm):
-        fits = what.x.nbytes <= _MOST_BYTES and what.x.size <= _ROWS * what.x.shape[-1]
+        fits = what.nbytes <= MOST_BYTES and what.x.size <= _ROWS * what.x.shape[-1]
     else:
-        fits = what.k.dtype != np.float32 and what.k.dtype in NAMES
+        fits = what.k.dtype != np.float32 and what.k.dtype in NAMES and capability() >= (9, 0)
+        what = what._replace(early=what.cache.held.storage.data.ptr not in now.grown)
     if not fits or not what.possible():
         return False
     graph.flush()
@@ -112,82 +119,23 @@ def norm_before(x: Any, residual: Any = None) -> Norm | None:
     return waits
 
 
+def append_before(q: Any, cache: KVCache) -> Append | None:
+    """The append that attention of q to a cache waits for, which the caller's kernel now does; None if none waits."""
+    now = graph.recorded()
+    waits = None if now is None else now.waiting
+    if not isinstance(waits, Append) or not waits.precedes(q, cache):
+        return None
+    assert now is not None
+    now.waiting = None
+    return waits
+
+
 def norm_arguments(norm: Norm | None) -> tuple[int, list[Any], int]:
-    """Which norm a kernel does (0 none, 1 by RMS, 2 layer norm), the arguments that say how, and bytes for the rows."""
+    """Which norm a kernel does (0 none, 1 by RMS, 2 layer norm), arguments that say how, and bytes that it shares."""
     if norm is None:
         return 0, [0, 0, 0, 0.0], 0
     kind = 1 if norm.shift is None else 2
-    return kind, [norm.gain, 0 if norm.shift is None else norm.shift, norm.out, float(norm.eps)], norm.x.nbytes
-
-
-def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
-    """Whether attention of one query of each row has been launched, and what waited to be appended with it.
-
-    Args:
-        out: (b, 1, heads, d).
-        q: queries, likewise.
-        cache: of the rows.
-        scale: of scores.
-    """
-    now = graph.recorded()
-    new = None if now is None else now.waiting
-    if now is None or not isinstance(new, Append) or not new.precedes(q, cache) or q.shape[1] != 1:
-        return False
-    query = q if new.q is None else new.q
-    phase = attend(out, query, cache, scale, new, [query, new.k, new.v])
-    group, d = phases.group_of(phase), q.shape[3]
-    if phases.spots(phase) >= TICKETS or not side_by_side(query):
-        return False
-    now.waiting = None
-    phase = prepared(phase, group, tickets())
-    pairs, queries = phase.batch * phase.kv_heads, phase.heads // phase.kv_heads
-    shared = phases.attend_bytes(d, group)
-    run = function("attend", "attend", shared, T=NAMES[q.dtype], ROWS=1, SLOT=phases.SLOT, HEAD=d, GROUP=group)
-    most = max(pairs * queries, pairs * -(-queries // group) * phase.splits)
-    run((most,), (32 * phases.WARPS,), (Structure(phases.encoded(phase, {})), tickets()[-1:]), shared)
-    return True
-
-
-def attend(out: Any, query: Any, cache: KVCache, scale: float, new: Append | None, sources: list[Any]) -> Attend:
-    """Attention to a cache, after an append to it if there is one, as kernels read it.
-
-    Args:
-        out: (b, n, heads, d).
-        query: likewise.
-        cache: of the rows.
-        scale: of scores.
-        new: what is appended.
-        sources: of the queries and, if there are such, of the new keys and values: arrays, or wires.
-    """
-    b, n, heads, _ = out.shape
-    cosines, sines, angle_stride = (None, None, 0) if new is None or new.angles is None else new.angles
-    gains = (None, None) if new is None else new.gains
-    flags = APPENDS * (new is not None) | INTERLEAVED * (new is not None and new.interleaved)
-    flags |= WIRED * any(isinstance(each, Wire) for each in sources)
-    return Attend(
-        kind=1, out=out, out_wire=None, q=sources[0], k=None if new is None else sources[1],
-        v=None if new is None else sources[2], keys=cache.keys.storage, values=cache.values.storage,
-        table=table_of(cache), lengths=cache.held.storage, cosines=cosines, sines=sines, q_gain=gains[0],
-        k_gain=gains[1], turned=None if new is None else new.turned, scratch=None, tickets=None, batch=b, n=n,
-        heads=heads, kv_heads=cache.kv_heads, capacity=cache.capacity, value_width=cache.values.shape[3],
-        q_stride_b=_stride(query, 0), q_stride_n=_stride(query, 1),
-        k_stride_b=0 if new is None else _stride(new.k, 0), v_stride_b=0 if new is None else _stride(new.v, 0),
-        angle_stride=angle_stride, flags=flags, splits=1, scale=scale, eps=0.0 if new is None else new.eps,
-    )  # fmt: skip
-
-
-def prepared(phase: Attend, group: int, tickets: Any) -> Attend:
-    """Attention with memory for what the blocks find that share a row's keys.
-
-    Args:
-        phase: what is done.
-        group: queries that read a key together.
-        tickets: of ``phases.spots``, zeros.
-    """
-    d, queries = phase.out.shape[3], phase.n * (phase.heads // phase.kv_heads)
-    splits = phases.most_splits(phase, group, multiprocessors())
-    scratch = cupy.empty(phase.batch * phase.kv_heads * (queries + group) * splits * (d + 2), np.float32)
-    return phase._replace(splits=splits, tickets=tickets, scratch=scratch)
+    return kind, [norm.gain, 0 if norm.shift is None else norm.shift, norm.out, float(norm.eps)], norm.nbytes
 
 
 def heads_fit(d: int) -> bool:
@@ -205,7 +153,3 @@ def side_by_side(x: Any) -> bool:
     size, d = x.itemsize, x.shape[3]
     heads = x.strides[3] == size and (x.shape[2] == 1 or x.strides[2] == d * size)
     return bool(heads and all(stride % 16 == 0 for stride in x.strides[:2]) and x.data.ptr % 16 == 0)
-
-
-def _stride(x: Any, axis: int) -> int:
-    return int(x.strides[axis] // x.itemsize)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import cupy
 import numpy as np
 
-from tallow.backends.cuda.memory import explaining, is_lack, release
+from tallow.backends.cuda.memory import explaining, is_lack, make_room, release
 from tallow.device import Device
 from tallow.errors import CaptureError
 from tallow.ops import dispatch
@@ -17,12 +17,11 @@ from tallow.ops.kv_cache import KVCache
 
 if TYPE_CHECKING:
     from tallow.backends.cuda.fusion import Append, Norm
-    from tallow.backends.cuda.program import Program
 
 R = TypeVar("R")
 
 _VALUES = ("to_numpy", "tolist")  # operations that give a tensor's value to Python
-_PROGRAMMED = frozenset(("linear", "linear_swiglu", "rms_norm", "layer_norm", "rope_append", "kv_append", "attention"))
+_TAKING = frozenset(("linear", "linear_swiglu", "rms_norm", "layer_norm", "rope_append", "kv_append", "attention"))
 """Operations whose kernels take up what waits, or launch, which launches it first."""
 
 _VIEWS = frozenset(
@@ -52,14 +51,9 @@ def recorded() -> Graph | None:
 
 
 def flush() -> None:
-    """Launch what waits in this thread's recording, or has become a program: called before anything is launched."""
+    """Launch what waits in this thread's recording: called before anything is launched."""
     now = _now.graph
-    if now is None:
-        return
-    if now.program is not None:
-        program, now.program = now.program, None
-        now.kept += program.close()
-    if now.waiting is not None:
+    if now is not None and now.waiting is not None:
         waiting, now.waiting = now.waiting, None
         waiting.launch()
 
@@ -79,6 +73,8 @@ def grow(cache: KVCache, more: Any) -> None:
         held[...] += more
 
     on_the_host(act)
+    if _now.graph is not None:
+        _now.graph.grown.add(cache.held.storage.data.ptr)
 
 
 class Graph:
@@ -91,10 +87,8 @@ class Graph:
 
     Attributes:
         acts: what is to be done on the host at every replay.
-        program: phases that are not launched yet.
         waiting: what the next kernel may do on its way; see fusion.py.
-        kept: arrays that kernels of the recording read and nobody else knows of.
-        zeroed: likewise: see ``kernels.zeroed``.
+        zeroed: words that its kernels share: see ``kernels.zeroed``.
     """
 
     def __init__(self, device: Device) -> None:
@@ -102,10 +96,9 @@ class Graph:
         self._pool = cupy.cuda.MemoryPool()
         self._graph: Any = None
         self.acts: list[Callable[[], None]] = []
-        self.program: Program | None = None
         self.waiting: Norm | Append | None = None
-        self.kept: list[Any] = []
         self.zeroed: dict[Any, Any] = {}
+        self.grown: set[int] = set()
 
     def record(self, function: Callable[[], R]) -> R:
         """Record a function, and do once what it recorded. Returns its result.
@@ -135,7 +128,7 @@ class Graph:
             result = function()
             flush()
         except BaseException as error:
-            self.program = self.waiting = None
+            self.waiting = None
             try:
                 stream.end_capture()
             except cupy.cuda.runtime.CUDARuntimeError:
@@ -152,7 +145,7 @@ class Graph:
         try:
             return self._pool.malloc(nbytes)
         except cupy.cuda.memory.OutOfMemoryError:
-            cupy.get_default_memory_pool().free_all_blocks()
+            make_room()
             return self._pool.malloc(nbytes)
 
     def __len__(self) -> int:
@@ -177,8 +170,7 @@ def _checked(
     if op.name == "to_device" and args[0].device.kind == "cpu":
         raise CaptureError(f"{op.name} cannot be recorded: it brings what lies on the CPU now, and never again")
     try:
-        pending = _now.graph.program is not None or _now.graph.waiting is not None
-        if pending and op.name not in _PROGRAMMED and not _gives_view(op, args):
+        if _now.graph.waiting is not None and op.name not in _TAKING and not _gives_view(op, args):
             flush()
         return run()
     except RuntimeError as error:

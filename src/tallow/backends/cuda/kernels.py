@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import functools
+import struct
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cupy
@@ -14,100 +17,100 @@ from tallow.backends.cuda import graph
 from tallow.backends.cuda.compiler import architecture, machine_code
 from tallow.backends.cuda.memory import lasting
 from tallow.device import compute_capability, cuda_driver
-from tallow.errors import DeviceError
 from tallow.ops.kv_cache import KVCache
 
 NAMES = {dtypes.float32.numpy: "f32", dtypes.float16.numpy: "f16", dtypes.bfloat16.numpy: "bf16"}
 """The types that kernels compute on, as the sources call them."""
 
-_MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_MAX_DYNAMIC_SHARED, _SHARED_CARVEOUT = 8, 9  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, …_CARVEOUT
 _functions: dict[Any, Kernel] = {}
 
-
-class _LaunchAttribute(ctypes.Structure):
-    """CUlaunchAttribute, with the one value that is used."""
-
-    _fields_ = [("id", ctypes.c_int), ("padding", ctypes.c_int), ("value", ctypes.c_int), ("rest", ctypes.c_int * 15)]
-
-
-class _LaunchConfig(ctypes.Structure):
-    """CUlaunchConfig."""
-
-    _fields_ = [
-        ("grid", ctypes.c_uint * 3),
-        ("block", ctypes.c_uint * 3),
-        ("shared", ctypes.c_uint),
-        ("stream", ctypes.c_void_p),
-        ("attributes", ctypes.POINTER(_LaunchAttribute)),
-        ("count", ctypes.c_uint),
-    ]
+_CONFIG = "7I2PI0P"  # CUlaunchConfig: grid, block, bytes of shared memory; stream, attributes, how many these are
+_EARLY = (ctypes.c_int * 18)(6, 0, 1)  # CUlaunchAttribute: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, true
+_EARLY_ADDRESS = ctypes.addressof(_EARLY)
+_BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 0  # CU_LAUNCH_PARAM_…
+_MOST_BYTES = 4096  # of a kernel's arguments
 
 
-_EARLY = _LaunchAttribute(6, 0, 1)  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-_TOGETHER = _LaunchAttribute(2, 0, 1)  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+class _Room(threading.local):
+    """Where a thread writes what it tells the driver of a launch: the configuration, and the arguments behind it."""
+
+    config = 0  # its address, once there is one
+
+    def prepare(self) -> None:
+        """To be done before the thread's first launch."""
+        cupy.cuda.runtime.memGetInfo()  # gives the thread the card's context, without which the driver does nothing
+        self.words = ctypes.create_string_buffer(struct.calcsize(_CONFIG) + _MOST_BYTES)
+        self.config = ctypes.addressof(self.words)
+        self.size = ctypes.c_size_t()  # of the arguments
+        where = self.config + struct.calcsize(_CONFIG), ctypes.addressof(self.size)
+        self._extra = (ctypes.c_void_p * 5)(_BUFFER_POINTER, where[0], _BUFFER_SIZE, where[1], _END)
+        self.extra = ctypes.addressof(self._extra)
 
 
-class Structure(bytes):
-    """An argument that is a structure."""
+_room = _Room()
 
 
 class Kernel:
     """A kernel on the current card, to be called with a grid, a block and its arguments.
 
-    Arrays, Python integers (64 bits there), floats (double) and structures may be passed; 0 is the null pointer. In a
-    recording, where the card can, it is put there while the kernel before it still runs: see ``wait_for_previous`` in
-    common.cuh.
+    Arrays, Python integers (64 bits there) and floats (double) may be passed; None is the null pointer, and a structure
+    of such is passed as its members. In a recording, where the card can, it is put there while the kernel before it
+    still runs: see ``wait_for_previous`` in common.cuh.
 
     Args:
         function: CuPy's.
         waits: whether the source calls ``wait_for_previous``, and the card can launch early.
     """
 
-    __slots__ = ("_function", "_waits")
+    __slots__ = ("_address", "_function", "_waits")
 
     def __init__(self, function: Any, waits: bool) -> None:
         self._function = function
+        self._address = function.ptr
         self._waits = waits
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int = 0) -> None:
         """Launch it on the current stream."""
         graph.flush()
-        if self._waits and graph.recording():
-            self._launch(grid, block, arguments, shared, _EARLY)
-        elif Structure in map(type, arguments):
-            self._launch(grid, block, arguments, shared)
-        else:
-            self._function(tuple(grid), tuple(block), tuple(arguments), shared)
-
-    def together(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int) -> None:
-        """Launch it with all its blocks on the card at once, so that they may wait for each other."""
-        self._launch(grid, block, arguments, shared, _TOGETHER)
-
-    def _launch(
-        self,
-        grid: Sequence[int],
-        block: Sequence[int],
-        arguments: Sequence[Any],
-        shared: int,
-        attribute: _LaunchAttribute | None = None,
-    ) -> None:
-        values: list[Any] = [
-            ctypes.c_int64(value) if isinstance(value, int)
-            else ctypes.c_double(value) if isinstance(value, float)
-            else ctypes.create_string_buffer(value, len(value)) if isinstance(value, Structure)
-            else ctypes.c_void_p(value.data.ptr)
-            for value in arguments
-        ]  # fmt: skip
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        sizes = [(ctypes.c_uint * 3)(*given, *[1] * (3 - len(given))) for given in (grid, block)]
+        room, early = _room, self._waits and graph.recording()
+        if not room.config:
+            room.prepare()
+        sizes = (*grid, 1, 1)[:3] + (*block, 1, 1)[:3]
         stream = cupy.cuda.get_current_stream().ptr
-        attributes = (None, 0) if attribute is None else (ctypes.pointer(attribute), 1)
-        config = _LaunchConfig(*sizes, shared, stream, *attributes)
-        status = cuda_driver().cuLaunchKernelEx(
-            ctypes.byref(config), ctypes.c_void_p(self._function.ptr), pointers, ctypes.c_void_p(0)
-        )
+        attributes = (_EARLY_ADDRESS, 1) if early else (0, 0)
+        words = [value.data.ptr if type(value) is _Array else value or 0 for value in arguments]
+        packing = _packing(tuple(map(type, arguments)))
+        packing.pack_into(room.words, 0, *sizes, shared, stream, *attributes, *words)
+        room.size.value = 8 * len(words)
+        status = _launcher()(room.config, self._address, None, room.extra)
         if status:
-            raise DeviceError(f"cuLaunchKernelEx failed with status {status}")
+            raise driver.CUDADriverError(status)
+
+
+_Array = cupy.ndarray
+
+
+@functools.cache
+def _packing(kinds: tuple[type, ...]) -> struct.Struct:
+    """How the configuration and arguments of these types lie one behind the other."""
+    letters = []
+    for kind in kinds:
+        letter = next((letter for known, letter in _LETTERS.items() if issubclass(kind, known)), None)
+        if letter is None:
+            raise TypeError(f"kernels take arrays, integers and floats, not {kind.__name__}")
+        letters.append(letter)
+    return struct.Struct(_CONFIG + "".join(letters))
+
+
+_LETTERS = {cupy.ndarray: "Q", int: "q", float: "d", type(None): "Q"}
+
+
+@functools.cache
+def _launcher() -> Any:
+    launch = cuda_driver().cuLaunchKernelEx
+    launch.argtypes = [ctypes.c_void_p] * 4
+    return launch
 
 
 def function(file: str, name: str, shared: int = 0, **macros: Any) -> Kernel:
@@ -128,18 +131,38 @@ def function(file: str, name: str, shared: int = 0, **macros: Any) -> Kernel:
         loaded = module.get_function(name)
         if shared > 48 << 10:
             driver.funcSetAttribute(loaded.ptr, _MAX_DYNAMIC_SHARED, shared)
-        found = _functions.setdefault(key, Kernel(loaded, file not in _WHOLLY_AFTER and capability >= (9, 0)))
+        waits = file not in _WHOLLY_AFTER and capability >= (9, 0)
+        if waits:  # a multiprocessor divides its memory anew when it is idle only: all divide it alike, to begin early
+            driver.funcSetAttribute(loaded.ptr, _SHARED_CARVEOUT, 100)
+        found = _functions.setdefault(key, Kernel(loaded, waits))
     return found
 
 
-_WHOLLY_AFTER = ("attention_flash", "program")
+_WHOLLY_AFTER = ("attention_flash",)
 """Sources without ``wait_for_previous``: for work that is large enough for launches not to matter."""
+
+
+_capability = functools.cache(compute_capability)
+
+
+def capability() -> tuple[int, int]:
+    """Compute capability of the current card."""
+    return _capability(cupy.cuda.runtime.getDevice())
 
 
 def multiprocessors() -> int:
     """Of the current card."""
-    count = 16  # cudaDevAttrMultiProcessorCount
-    return int(cupy.cuda.runtime.deviceGetAttribute(count, cupy.cuda.runtime.getDevice()))
+    return _attribute(16, cupy.cuda.runtime.getDevice())  # cudaDevAttrMultiProcessorCount
+
+
+def most_shared() -> int:
+    """Bytes of shared memory that a block may have on the current card."""
+    return _attribute(97, cupy.cuda.runtime.getDevice())  # cudaDevAttrMaxSharedMemoryPerBlockOptin
+
+
+@functools.cache
+def _attribute(number: int, device: int) -> int:
+    return int(cupy.cuda.runtime.deviceGetAttribute(number, device))
 
 
 TICKETS = 1 << 16
@@ -151,16 +174,25 @@ def tickets() -> Any:
     return zeroed("tickets", TICKETS)
 
 
+def ticket() -> Any:
+    """The last of ``tickets``, for kernels that need one."""
+    return _of_stream("ticket", lambda: tickets()[-1:])
+
+
 def zeroed(name: str, size: int) -> Any:
     """Words (uint32) for what the blocks of a kernel tell each other: zeros between kernels, which see to that.
 
     There is one for each stream and each recording, as kernels on different ones may run at once.
     """
+    return _of_stream(name, lambda: lasting(size, cupy.uint32))
+
+
+def _of_stream(name: str, make: Callable[[], Any]) -> Any:
     now = graph.recorded()
     held = _zeroed if now is None else now.zeroed
     key = (name, cupy.cuda.runtime.getDevice(), cupy.cuda.get_current_stream().ptr)
     if key not in held:
-        held[key] = lasting(size, cupy.uint32)
+        held[key] = make()
     return held[key]
 
 

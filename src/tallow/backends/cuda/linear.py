@@ -7,13 +7,13 @@ from typing import Any
 import cupy
 
 from tallow import dtypes
-from tallow.backends.cuda import cublaslt, fp8, fusion, program
+from tallow.backends.cuda import cublaslt, fp8, fusion
 from tallow.backends.cuda.arrays import matrix_of
 from tallow.backends.cuda.blocks import FEW as FEW_OF_BLOCKS
 from tallow.backends.cuda.blocks import CudaBlocks, multiply
-from tallow.backends.cuda.elementwise import ACTIVATIONS, finish
+from tallow.backends.cuda.elementwise import ACTIVATIONS, finish, gated
 from tallow.backends.cuda.fp8 import CudaFp8
-from tallow.backends.cuda.kernels import NAMES, function
+from tallow.backends.cuda.kernels import NAMES, function, most_shared, multiprocessors
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.backends.cuda.tiles import HEIGHT
 from tallow.errors import ArgumentError
@@ -25,7 +25,9 @@ from tallow.weights.weight import Weight
 FEW = 8
 """Rows up to which a product is bound by reading the weight."""
 
-_WARPS = 2112  # that keep a card busy: 16 for each multiprocessor of a large one
+_CHUNK = 16 << 10  # bytes of a weight that a block asks for at a time; factors may add a quarter: see matvec.cu
+_MANY_CHUNKS = 6
+_LARGE = 32 << 20  # bytes of a weight
 _BFLOAT16 = dtypes.bfloat16.numpy
 
 
@@ -46,29 +48,25 @@ def linear(
         return _eight_bits(x, weight.packed, bias, activation, scale, residual)
     matrix = _matrix(weight)
     dtype = x.storage.dtype
-    if matrix is None or dtype not in NAMES or (residual is not None and residual.storage.dtype != dtype):
+    if matrix is None or not matrix.shape[1] or dtype not in NAMES:
+        return NotImplemented
+    if residual is not None and residual.storage.dtype != dtype:
         return NotImplemented
     check_linear(x.shape, matrix.shape, bias, scale, residual)
     _check_activation(activation)
     rows, count, distance = matrix_of(x.storage)
-    out = cupy.empty((count, matrix.shape[0]), dtype)
-    if out.size and not matrix.shape[1]:
-        return NotImplemented
+    out = cupy.empty((*x.shape[:-1], matrix.shape[0]), dtype)
+    if not out.size:
+        return Tensor(out, x.device)
     offset, factor = _vectors(bias, scale)
     added = None if residual is None else residual.storage
-    if out.size:
-        if distance == x.shape[-1] and program.linear(
-            out, rows, matrix, offset, ACTIVATIONS[activation], factor, added
-        ):
-            return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
-        if count <= FEW and _even(matrix, matrix.shape[1]) and _even(rows, distance):
-            _few(out, rows, distance, matrix, offset, activation, factor, added)
-            return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
-        if matrix.dtype == dtype:
-            _many(out, rows, distance, matrix, offset, activation, factor, added)
-        else:
-            return NotImplemented
-    return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
+    if _few_fit(rows, count, distance, matrix):
+        _few(out, rows, distance, matrix, offset, activation, factor, added)
+    elif matrix.dtype == dtype:
+        _many(out, rows, distance, matrix, offset, activation, factor, added)
+    else:
+        return NotImplemented
+    return Tensor(out, x.device)
 
 
 def _check_activation(activation: str | None) -> None:
@@ -89,15 +87,10 @@ def _quantised(
         return linear(x, wide, bias, activation=activation, scale=scale, residual=residual)
     check_linear(x.shape, blocks.shape, bias, scale, residual)
     _check_activation(activation)
-    out = cupy.empty((count, blocks.shape[0]), dtype)
+    out = cupy.empty((*x.shape[:-1], blocks.shape[0]), dtype)
     added = None if residual is None else residual.storage
-    vectors = _vectors(bias, scale)
-    if distance == x.shape[-1] and program.linear(
-        out, rows, blocks, vectors[0], ACTIVATIONS[activation], vectors[1], added
-    ):
-        return Tensor(out.reshape((*x.shape[:-1], blocks.shape[0])), x.device)
-    multiply(out, rows, distance, blocks, *vectors, ACTIVATIONS[activation], added)
-    return Tensor(out.reshape((*x.shape[:-1], blocks.shape[0])), x.device)
+    multiply(out, rows, distance, blocks, *_vectors(bias, scale), ACTIVATIONS[activation], added)
+    return Tensor(out, x.device)
 
 
 def _eight_bits(
@@ -111,7 +104,7 @@ def _eight_bits(
     check_linear(x.shape, matrix.shape, bias, scale, residual)
     _check_activation(activation)
     rows, count, distance = matrix_of(x.storage)
-    few = count <= FEW and _even(matrix.codes, matrix.shape[1]) and _even(rows, distance)
+    few = _few_fit(rows, count, distance, matrix)
     scaling = fp8.scaling(matrix, dtype) if _even(rows, distance) else None
     if not few and scaling is None:
         wide = Tensor(matrix.widened(dtype), x.device)
@@ -142,9 +135,9 @@ def _matrix(weight: Weight | Tensor) -> Any:
 
 def _vectors(bias: Tensor | None, scale: Tensor | None) -> tuple[Any, Any]:
     """Bias and scale as arrays of one type that kernels take."""
-    given = [each.storage for each in (bias, scale) if each is not None]
-    if not given:
+    if bias is None and scale is None:
         return None, None
+    given = [each.storage for each in (bias, scale) if each is not None]
     shared = given[0].dtype if given[0].dtype in NAMES and given[-1].dtype == given[0].dtype else cupy.float32
     offset, factor = (None if each is None else cupy.ascontiguousarray(each.storage, shared) for each in (bias, scale))
     return offset, factor
@@ -153,6 +146,12 @@ def _vectors(bias: Tensor | None, scale: Tensor | None) -> tuple[Any, Any]:
 def _even(array: Any, distance: int) -> bool:
     """Whether all rows begin at multiples of 16 bytes."""
     return not (array.data.ptr % 16 or distance * array.itemsize % 16)
+
+
+def _few_fit(x: Any, count: int, distance: int, matrix: Any) -> bool:
+    """Whether ``_few`` takes so many rows of x, and a weight as it lies."""
+    numbers = matrix.codes if isinstance(matrix, CudaFp8) else matrix
+    return count <= FEW and _even(numbers, matrix.shape[1]) and _even(x, distance)
 
 
 def _few(
@@ -166,56 +165,71 @@ def _few(
     residual: Any = None,
     gated: bool = False,
 ) -> None:
-    (rows, outputs), inputs = out.shape, matrix.shape[1]
+    outputs, inputs = out.shape[-1], matrix.shape[1]
+    rows = out.size // outputs
     if isinstance(matrix, CudaFp8):
         numbers, kind, factors, places = matrix.codes, "e4m3", matrix.scales, matrix.places
         scaled = 1 if places == (0, 1) else 2
     else:
         numbers, kind, factors, places, scaled = matrix, NAMES[matrix.dtype], 0, (0, 0), 0
     at_once = 1 << (rows - 1).bit_length()
-    warps = 1
-    while warps < 8 and outputs * warps < _WARPS and inputs * numbers.itemsize >= 1024 * warps:
-        warps *= 2
-    # Of numbers that take longer to widen, chunks are half as long, and twice as many warps ask for them.
-    turns = -(-outputs * warps // (2 * _WARPS if scaled else _WARPS))  # rows of each warp
     vector = bias if bias is not None else scale
     first = fusion.norm_before(x, residual) if distance == inputs else None
-    norm, how, shared = fusion.norm_arguments(first)
-    run = function(
-        "matvec", "matvec", X=NAMES[x.dtype], Y=kind, W="f32" if vector is None else NAMES[vector.dtype],
-        ROWS=at_once, WARPS=warps, GATED=int(gated), SCALED=scaled, NORM=norm,
-    )  # fmt: skip
+    norm, how, room = fusion.norm_arguments(first)
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     parts = [0 if each is None else each for each in (bias, scale)]
     sizes = (rows, outputs, inputs, distance, added_distance, ACTIVATIONS[activation])
-    source = x if first is None else first.x
-    given = (out, source, numbers, *parts, added, *sizes, factors, places[1], places[0], *how)
-    run((-(-outputs * warps // (8 * turns)),), (256,), given, shared)
+    given = (out, x if first is None else first.x, numbers, *parts, added, *sizes)
+    warps, blocks, depth = _cut(rows, outputs, inputs * numbers.itemsize, norm != 0)
+    chunks = depth * (_CHUNK if scaled < 2 else _CHUNK + _CHUNK // 4)
+    most, third = chunks + fusion.MOST_BYTES, "f32" if vector is None else NAMES[vector.dtype]
+    run = function(
+        "matvec", "matvec", most, X=NAMES[x.dtype], Y=kind, W=third, ROWS=at_once, WARPS=warps, GATED=int(gated),
+        SCALED=scaled, NORM=norm, DEPTH=depth,
+    )  # fmt: skip
+    run((blocks,), (256,), (*given, factors, places[1], places[0], *how), chunks + room)
+
+
+def _cut(rows: int, outputs: int, nbytes: int, normed: bool) -> tuple[int, int, int]:
+    """Warps that share a row of the weight, blocks of 8 warps, which take row after row, and chunks under way in each.
+
+    Args:
+        rows: of x.
+        outputs: rows of the weight.
+        nbytes: of one of them.
+        normed: whether every block makes a norm first.
+    """
+    warps = 1
+    while warps < 8 and (nbytes > 4096 * warps or (outputs * warps < 4096 and nbytes >= 1024 * warps)):
+        warps *= 2
+    # Small weights are all on their way at once. Of large ones as much is, in fewer blocks if each makes a norm.
+    room = _MANY_CHUNKS * _CHUNK * 5 // 4 + fusion.MOST_BYTES
+    many = normed and outputs * nbytes > _LARGE and room <= most_shared()
+    each, depth = (2, _MANY_CHUNKS) if many else (4, 2)
+    return warps, min(-(-outputs * warps // 8), multiprocessors() * (each if rows <= 2 else 2)), depth
 
 
 @kernel("linear_swiglu", "cuda")
 def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
-    """See ``ops.linear_swiglu``."""
+    """See ``ops.linear_swiglu``: of a few rows by one kernel, of more by a product and what follows it."""
     packed = weight.packed if type(weight) is Weight else None
     matrix: Any = packed if isinstance(packed, CudaBlocks | CudaFp8) else _matrix(weight)
-    if matrix is None or x.storage.dtype not in NAMES or not x.size or matrix.shape[0] % 2:
+    if matrix is None or x.storage.dtype not in NAMES or not x.size or not matrix.shape[0] or matrix.shape[0] % 2:
         return NotImplemented
     check_linear(x.shape, matrix.shape, None, None, None)
     rows, count, distance = matrix_of(x.storage)
-    out = cupy.empty((count, matrix.shape[0] // 2), x.storage.dtype)
-    if distance != x.shape[-1] or not program.linear(out, rows, matrix, None, 0, None, None, gated=True):
-        if isinstance(matrix, CudaBlocks):
-            if count > FEW_OF_BLOCKS or out.shape[1] % HEIGHT:
-                return NotImplemented
-            multiply(out, rows, distance, matrix, gated=True)
-            return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
-        if count > FEW:
-            return NotImplemented
-        numbers = matrix.codes if isinstance(matrix, CudaFp8) else matrix
-        if not (_even(numbers, matrix.shape[1]) and _even(rows, distance)):
-            return NotImplemented
+    width = matrix.shape[0] // 2
+    out = cupy.empty((*x.shape[:-1], width), x.storage.dtype)
+    if isinstance(matrix, CudaBlocks) and count <= FEW_OF_BLOCKS and width % HEIGHT == 0:
+        multiply(out, rows, distance, matrix, gated=True)
+    elif not isinstance(matrix, CudaBlocks) and _few_fit(rows, count, distance, matrix):
         _few(out, rows, distance, matrix, gated=True)
-    return Tensor(out.reshape((*x.shape[:-1], out.shape[1])), x.device)
+    else:
+        both = linear(x, weight)
+        if both is NotImplemented:
+            return NotImplemented
+        gated(out, both.storage, both.storage[..., width:], 2 * width, 2 * width)
+    return Tensor(out, x.device)
 
 
 def _many(
@@ -237,7 +251,7 @@ def _many(
     added, added_distance = None, 0
     if plain and residual is not None and (bias is None or fused_bias):
         added, _, added_distance = matrix_of(residual)
-        if len(product) != len(out) or (scaled is not None and not _even(added, added_distance)):
+        if product.size != out.size or (scaled is not None and not _even(added, added_distance)):
             added, added_distance = None, 0
     name = "gelu_tanh" if activation == "gelu" and out.dtype == _BFLOAT16 else activation  # within its rounding
     fused = name if name in cublaslt.ACTIVATIONS and (bias is None or fused_bias) else None

@@ -1,8 +1,10 @@
 // The affine map for a few rows: out[m, n] = activation(x[m] · w[n] + bias[n]) * scale[n] + residual[m, n].
 // It is bound by reading w, so each row of w is read once, by WARPS warps of one block, for all ROWS rows of x. Blocks stay
-// on the card and take row after row; the numbers of w that come next are always under way, the first ones before the kernel
-// before this one has ended. GATED: w has a row n of gates and a row outputs + n; the result is silu(x[m] · gate) * (x[m] ·
-// other). X: type of x, residual and result; Y: of w; W: of bias and scale. Rows of w are a multiple of 16 bytes long.
+// on the card and take row after row. The next DEPTH chunks of w are always on their way into shared memory, the first ones
+// before the kernel before this one has ended, or even the one before that: a multiprocessor has room for blocks of three,
+// and memory is read while results are waited for. GATED: w has a row n of gates and a row outputs + n; the result is
+// silu(x[m] · gate) * (x[m] · other). X: type of x, residual and result; Y: of w; W: of bias and scale. Rows of w are a
+// multiple of 16 bytes long.
 // SCALED: w's numbers have factors, 1: for each row; 2: for each row (or 1 << factor_shift rows) and 128 columns.
 // NORM: how the rows of x are normalised first; see normed.cuh.
 #include "normed.cuh"
@@ -14,12 +16,15 @@ constexpr int OUTPUTS = THREADS / 32 / WARPS;  // of one block at a time
 constexpr int HALVES = GATED ? 2 : 1;          // rows of w that make a result
 constexpr int STEP = Pack<Y>::SIZE;
 constexpr int STRIDE = WARPS * 32 * STEP;
-constexpr int AHEAD = ROWS > 4 ? 1 : (SCALED ? 2 : 4) / HALVES;  // loads of a chunk, in each thread and half
-constexpr int BLOCKS = ROWS <= 2 ? 4 : 1;         // of a multiprocessor: the next kernel's find room too
+constexpr int EACH = 4 / HALVES;           // vectors of a chunk, in each thread and half
+constexpr int BLOCKS = ROWS <= 2 ? 4 : 1;        // of a multiprocessor
 
+// A chunk of w: a thread reads what it has asked for itself.
 struct Chunk {
-    Pack<Y> at[HALVES][AHEAD];
-    float factor[HALVES][SCALED == 2 ? AHEAD : 1];
+    uint4 at[HALVES][EACH][THREADS];
+};
+struct Factors {
+    float at[HALVES][EACH][THREADS];
 };
 
 }  // namespace
@@ -38,21 +43,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     int n = blockIdx.x * OUTPUTS + warp / WARPS, at = 0;  // the row of w at hand, and where its chunk begins
     int late_n = n, late_at = 0;                          // of the chunk that is asked for next
 
-    const auto fetch = [&](Chunk& chunk) {
+    Chunk* const chunks = reinterpret_cast<Chunk*>(shared);
+    Factors* const chunk_factors = reinterpret_cast<Factors*>(chunks + DEPTH);
+    X* const rows_here = reinterpret_cast<X*>(chunk_factors + (SCALED == 2 ? DEPTH : 0));
+    if constexpr (NORM != 0) expect_parameters<THREADS>(rows_here, gain, shift, static_cast<int>(rows), inputs);
+
+    const auto fetch = [&](int slot) {
         if (late_n < outputs) {
 #pragma unroll
             for (int half = 0; half < HALVES; ++half)
 #pragma unroll
-                for (int i = 0; i < AHEAD; ++i) {
+                for (int i = 0; i < EACH; ++i) {
                     const int column = late_at + begin + i * STRIDE;
                     const int of = late_n + half * outputs;
                     if (column < inputs) {
-                        chunk.at[half][i] = stream_pack(w + of * width + column);
-                        if constexpr (SCALED == 2) chunk.factor[half][i] = factors[(of >> band) * stride + column / 128];
+                        copy_early(&chunks[slot].at[half][i][threadIdx.x], w + of * width + column);
+                        if constexpr (SCALED == 2)
+                            copy_word(&chunk_factors[slot].at[half][i][threadIdx.x],
+                                      factors + (of >> band) * stride + column / 128);
                     }
                 }
         }
-        late_at += AHEAD * STRIDE;
+        copies_end();
+        late_at += EACH * STRIDE;
         if (late_at >= inputs) late_at = 0, late_n += step;
     };
 
@@ -112,14 +125,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         out[row * outputs_ + target()] = Rounded<X>::of(y);
     };
 
-    const auto take = [&](Chunk& chunk) {
+    const auto take = [&](int slot) {
+        wait_for_copies<DEPTH - 1>();
 #pragma unroll
-        for (int i = 0; i < AHEAD; ++i) {
+        for (int i = 0; i < EACH; ++i) {
             const int column = at + begin + i * STRIDE;
             if (column < inputs) {
                 float weights[HALVES][STEP];
 #pragma unroll
-                for (int half = 0; half < HALVES; ++half) unpack(weights[half], chunk.at[half][i]);
+                for (int half = 0; half < HALVES; ++half)
+                    unpack(weights[half], Pack<Y>{chunks[slot].at[half][i][threadIdx.x]});
 #pragma unroll
                 for (int m = 0; m < ROWS; ++m) {
                     float values[STEP];
@@ -129,14 +144,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
                         float sum = SCALED == 2 ? 0.0f : sums[half][m];
 #pragma unroll
                         for (int e = 0; e < STEP; ++e) sum = fmaf(values[e], weights[half][e], sum);
-                        if constexpr (SCALED == 2) sum = fmaf(sum, chunk.factor[half][i], sums[half][m]);
+                        if constexpr (SCALED == 2)
+                            sum = fmaf(sum, chunk_factors[slot].at[half][i][threadIdx.x], sums[half][m]);
                         sums[half][m] = sum;
                     }
                 }
             }
         }
-        fetch(chunk);
-        at += AHEAD * STRIDE;
+        fetch(slot);
+        at += EACH * STRIDE;
         if (at >= inputs) {
             end_row();
             at = 0, n += step;
@@ -144,22 +160,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
     };
 
-    Chunk first, second;
-    fetch(first);
-    fetch(second);
-    if constexpr (NORM != 0)
-        if (threadIdx.x * 64 < inputs) prefetch(gain + threadIdx.x * 64);
+#pragma unroll
+    for (int slot = 0; slot < DEPTH; ++slot) fetch(slot);
     wait_for_previous();
     expect();
     if constexpr (NORM != 0) {
-        X* const rows_here = reinterpret_cast<X*>(shared);
-        normalise_rows<THREADS>(rows_here, normed, x, x_stride, gain, shift, static_cast<int>(rows), inputs,
-                                static_cast<float>(eps));
+        normalise_rows<THREADS, DEPTH>(rows_here, normed, x, x_stride, static_cast<int>(rows), inputs, static_cast<float>(eps));
         x = rows_here, x_stride = width;
     }
-    while (n - warp / WARPS < outputs) {  // the same for all warps of a block
-        take(first);
-        if (n - warp / WARPS >= outputs) break;
-        take(second);
-    }
+    for (int slot = 0; n - warp / WARPS < outputs; slot = slot + 1 < DEPTH ? slot + 1 : 0)  // the same for all of a block
+        take(slot);
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,17 @@ from tallow.errors import DeviceError, OutOfMemoryError, TallowError
 
 _ADVICE = "let go of models or tensors, or take a smaller batch, fewer max_tokens or quantize='int8'"
 _LACK = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
+
+
+givers: list[Callable[[], bool]] = []
+"""What lets go of memory that is kept for later, each saying whether there was any: called where memory lacks."""
+
+
+def make_room() -> None:
+    """Give back to the card whatever can be missed."""
+    for give in givers:
+        give()
+    cupy.get_default_memory_pool().free_all_blocks()
 
 
 def is_lack(error: BaseException) -> bool:
@@ -84,21 +95,17 @@ def explaining(what: str) -> Iterator[None]:
         raise told from None
 
 
-def lasting(size: int, dtype: Any, values: np.ndarray[Any, Any] | None = None) -> Any:
-    """Values, or zeros, on the card from now on, even if this thread is recording; nothing else is given their memory.
+def lasting(size: int, dtype: Any) -> Any:
+    """Zeros on the card from now on, even if this thread is recording; nothing else is given their memory.
 
     Args:
         size: how many.
         dtype: NumPy's.
-        values: as many, without gaps.
     """
     nbytes = size * np.dtype(dtype).itemsize
     array = cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(outside_pools(nbytes), 0))
     stream = cupy.cuda.Stream(non_blocking=True)  # not the one that is being recorded
-    if values is None:
-        array.data.memset_async(0, nbytes, stream)
-    else:
-        array.data.copy_from_host_async(values.ctypes.data, nbytes, stream)
+    array.data.memset_async(0, nbytes, stream)
     stream.synchronize()
     return array
 
@@ -110,5 +117,5 @@ def outside_pools(nbytes: int) -> Any:
     except CUDARuntimeError as error:
         if not is_lack(error):
             raise
-    cupy.get_default_memory_pool().free_all_blocks()
+    make_room()
     return cupy.cuda.Memory(nbytes)

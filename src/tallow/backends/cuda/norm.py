@@ -7,7 +7,7 @@ from typing import Any
 
 import cupy
 
-from tallow.backends.cuda import fusion, program
+from tallow.backends.cuda import fusion, graph
 from tallow.backends.cuda.arrays import rows_of, vector
 from tallow.backends.cuda.kernels import NAMES, function
 from tallow.ops.dispatch import kernel
@@ -45,9 +45,9 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
         return Tensor(out, x.device)
     given = [cupy.ascontiguousarray(parameter) for parameter in parameters]
     array, rows, inner, outer_stride, inner_stride = rows_of(array)
-    size = vector(array, out, *given, width=width)
+    size = vector(array, *given, width=width)
     vectors = width // size
-    threads = next((n for n in (1, 2, 4, 8, 16, 32) if n >= vectors), 128 if vectors <= 512 else 512)
+    threads = 1 << (vectors - 1).bit_length() if vectors <= 32 else 128 if vectors <= 512 else 512
     if rows >= _ENOUGH_WARPS and vectors * size <= 32 * _MOST_OF_A_WARP:
         threads = min(threads, 32)  # a row is a warp's, which waits for no other
     count = -(-vectors // threads)
@@ -58,7 +58,7 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     block = threads if threads > 32 else 128
     arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps)
     launch = functools.partial(run, (-(-rows * threads // block),), (block,), arguments)
-    norm = fusion.Norm(out, array, given[0], given[1] if len(given) > 1 else None, eps, launch)
-    if not (program.norm(norm) or fusion.wait(norm)):
+    shift = given[1] if len(given) > 1 else None
+    if not graph.recording() or not fusion.wait(fusion.Norm(out, array, given[0], shift, eps, launch)):
         launch()
     return Tensor(out, x.device)

@@ -5,13 +5,24 @@
 
 constexpr int VECTOR = Pack<X>::SIZE;
 
+// Begins to copy the parameters of a norm into shared memory, behind `rows` rows. A thread copies what it will read itself.
+template <int THREADS> DEVICE void expect_parameters(X* to, const X* gain, const X* shift, int rows, int width) {
+    to += rows * width;
+    for (int at = static_cast<int>(threadIdx.x) * VECTOR; at < width; at += THREADS * VECTOR) {
+        copy_early(to + at, gain + at);
+        if constexpr (NORM == 2) copy_early(to + width + at, shift + at);
+    }
+    copies_end();
+}
+
 // Puts `rows` normalised rows of x into shared memory, one after another, and, in the first block, into `out` as well. Rows
-// begin at multiples of 16 bytes, and are as long as a multiple of them.
-template <int THREADS>
-DEVICE void normalise_rows(X* to, X* out, const X* x, i64 x_stride, const X* gain, const X* shift, int rows, int width,
-                           float eps) {
+// begin at multiples of 16 bytes, and are as long as a multiple of them. `expect_parameters` comes first, and LEFT groups of
+// copies after it.
+template <int THREADS, int LEFT>
+DEVICE void normalise_rows(X* to, X* out, const X* x, i64 x_stride, int rows, int width, float eps) {
     __shared__ float parts[THREADS / 32];
     const int first = static_cast<int>(threadIdx.x) * VECTOR;
+    const X *const gain = to + rows * width, *const shift = gain + width;
     for (int row = 0; row < rows; ++row, to += width, out += width, x += x_stride) {
         float values[VECTOR], sum = 0.0f, mean = 0.0f;
         for (int at = first; at < width; at += THREADS * VECTOR) {
@@ -22,6 +33,7 @@ DEVICE void normalise_rows(X* to, X* out, const X* x, i64 x_stride, const X* gai
             for (int i = 0; i < VECTOR; ++i) sum = NORM == 2 ? sum + values[i] : fmaf(values[i], values[i], sum);
         }
         sum = block_sum<THREADS>(sum, parts) / static_cast<float>(width);
+        wait_for_copies<LEFT>();
         if constexpr (NORM == 2) {
             mean = sum, sum = 0.0f;
             for (int at = first; at < width; at += THREADS * VECTOR) {

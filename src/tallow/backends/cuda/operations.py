@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import cupy
@@ -21,7 +22,7 @@ from tallow.backends.cuda import (
     rotary,
     sample,
 )  # fmt: skip
-from tallow.tensor import Tensor
+from tallow.device import Device
 
 __all__ = [
     "attention", "audio", "conv", "copy", "elementwise", "host", "image", "linear", "norm", "on_card", "positions",
@@ -29,11 +30,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def on_card(operands: Iterable[Any]) -> Any:
-    """A context in which CuPy computes on the card that the operands lie on."""
-    for operand in operands:
-        if type(operand) is Tensor:
-            return cupy.cuda.Device(operand.device.index)
-        if type(operand) in (list, tuple) and operand and type(operand[0]) is Tensor:
-            return cupy.cuda.Device(operand[0].device.index)
-    return cupy.cuda.Device()
+def on_card(device: Device) -> AbstractContextManager[Any]:
+    """A context in which CuPy computes on a card."""
+    if cupy.cuda.runtime.getDevice() == device.index:
+        return _HERE
+    return cupy.cuda.Device(device.index)  # type: ignore[no-any-return]
+
+
+_HERE = contextlib.nullcontext()

@@ -8,9 +8,9 @@ from typing import Any
 import cupy
 import numpy as np
 
-from tallow.backends.cuda import fusion, graph, program
+from tallow.backends.cuda import fusion, graph
 from tallow.backends.cuda.arrays import adjacent, strides, vector
-from tallow.backends.cuda.kernels import NAMES, function, table_of, tickets
+from tallow.backends.cuda.kernels import NAMES, function, table_of, ticket
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
 from tallow.ops.rope import check_rope
@@ -58,38 +58,32 @@ def rope_append(
 ) -> Any:
     """See ``ops.rope_append``."""
     check_rope(q, cos, sin)
-    arrays = [adjacent(each.storage) for each in (q, k, v)]
-    lanes = [_lanes(array) for array in arrays]
-    gains = [None if norm is None else cupy.ascontiguousarray(norm.storage) for norm in (q_norm, k_norm)]
-    dtype = arrays[0].dtype
-    if not q.size or not k.size or any(array.dtype != dtype for array in arrays) or not all(lanes):
-        return NotImplemented
-    given = [gain for gain in gains if gain is not None]
-    if len(given) == 1 or any(
-        gain.dtype not in NAMES or gain.dtype != given[0].dtype or gain.data.ptr % 16 for gain in given
-    ):
+    queries, keys, values = adjacent(q.storage), adjacent(k.storage), adjacent(v.storage)
+    gains = [cupy.ascontiguousarray(norm.storage) for norm in (q_norm, k_norm) if norm is not None]
+    lanes = _lanes(queries, keys, values)
+    if not lanes or not queries.size or not keys.size or not _gains_fit(gains, queries.shape[3]):
         return NotImplemented
     added = cache.check_append(k, v, counts)
-    cosines, sines, shared = angles(cos, sin)
-    (b, n, heads, d), kv_heads = arrays[0].shape, arrays[1].shape[2]
-    out = cupy.empty(arrays[0].shape, dtype)
-    on_card = 0 if added is None else cupy.asarray(added)
+    turning = cosines, sines, shared = angles(cos, sin)
+    (b, n, heads, d), kv_heads = queries.shape, keys.shape[2]
+    out = cupy.empty(queries.shape, queries.dtype)
+    on_card = None if added is None else cupy.asarray(added)
+    q_gain, k_gain = gains or (None, None)
     run = function(
-        "rotary", "rotate_and_append", T=NAMES[dtype], C=NAMES[cache.dtype.numpy],
-        G=NAMES[given[0].dtype] if given else "f32", D=d,
+        "rotary", "rotate_and_append", T=NAMES[queries.dtype], C=NAMES[cache.dtype.numpy],
+        G=NAMES[gains[0].dtype] if gains else "f32", D=d,
     )  # fmt: skip
     arguments = (
-        out, cache.keys.storage, cache.values.storage, table_of(cache), cache.held.storage, *arrays, cosines, sines,
-        *(0 if gain is None else gain for gain in gains), on_card, tickets()[-1:], b, n, heads, kv_heads,
-        cache.capacity, cache.values.shape[3], *(step for array in arrays for step in strides(array)[:3]),
-        shared, int(interleaved), eps,
+        out, cache.keys.storage, cache.values.storage, table_of(cache), cache.held.storage, queries, keys, values,
+        cosines, sines, q_gain, k_gain, on_card, ticket(), b, n, heads, kv_heads, cache.capacity,
+        cache.values.shape[3], *strides(queries)[:3], *strides(keys)[:3], *strides(values)[:3], shared,
+        int(interleaved), eps,
     )  # fmt: skip
-    grid = (b * n, -(-(heads + 2 * kv_heads) * lanes[0] // THREADS))
-    launch = functools.partial(run, grid, (THREADS,), arguments)
-    queries, keys, values = arrays
-    turning = cosines, sines, shared
-    new = fusion.Append(cache, keys, values, launch, queries, turning, (gains[0], gains[1]), eps, interleaved, out)
-    if added is not None or not (program.append(new) or fusion.wait(new)):
+    launch = functools.partial(run, (b * n, -(-(heads + 2 * kv_heads) * lanes // THREADS)), (THREADS,), arguments)
+    waits = added is None and graph.recording() and fusion.wait(
+        fusion.Append(cache, keys, values, launch, queries, turning, (q_gain, k_gain), eps, interleaved, out)
+    )  # fmt: skip
+    if not waits:
         launch()
     graph.grow(cache, n if added is None else added)
     return Tensor(out, q.device)
@@ -101,8 +95,18 @@ def angles(cos: Tensor, sin: Tensor) -> tuple[Any, Any, int]:
     return cosines, sines, 0 if cosines.shape[0] == 1 else cosines[0].size
 
 
-def _lanes(array: Any) -> int:
-    """Threads that hold a head of an array (b, n, heads, d) together; 0 if part of a warp cannot."""
-    size = vector(array, width=array.shape[3])
-    lanes = array.shape[3] // size
-    return lanes if array.dtype in NAMES and size > 1 and lanes in (2, 4, 8, 16, 32) else 0
+def _lanes(*arrays: Any) -> int:
+    """Threads that hold a head of arrays (b, n, heads, d) of one type together; 0 if part of a warp cannot."""
+    dtype, d = arrays[0].dtype, arrays[0].shape[3]
+    if dtype not in NAMES or any([array.dtype != dtype for array in arrays]):
+        return 0
+    size = vector(*arrays, width=d)
+    return d // size if size > 1 and d // size in (2, 4, 8, 16, 32) else 0
+
+
+def _gains_fit(gains: list[Any], d: int) -> bool:
+    """Whether a kernel takes the gains of queries' and keys' heads: none, or both, of one type."""
+    if len(gains) != 2:
+        return not gains
+    one, other = gains
+    return one.dtype == other.dtype in NAMES and one.shape == other.shape == (d,) and vector(*gains, width=d) > 1

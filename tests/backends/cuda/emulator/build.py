@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ HERE = Path(__file__).parent
 FLAGS = ["-std=c++20", "-O1", "-g1", "-w", "-fPIC", "-pthread", "-march=native", "-ffp-contract=off",
          "-U_FORTIFY_SOURCE", "-fsanitize=undefined", "-fno-sanitize-recover=all"]  # fmt: skip
 BLOCKS_MEET = ("sample",)
-"""Sources whose blocks wait for each other although they are not launched together: there are few enough."""
+"""Sources of which all blocks wait for each other: there are few enough to run at once."""
 
 
 class Function:
@@ -33,15 +34,16 @@ class Function:
         capability = 10 * int(re.sub(r"\D", "", arch))
         library = _library(file, tuple(macros.items()), capability)
         self._launch, self.size = library[f"launch_{name}"], library[f"size_{name}"]
-        self._together = file.removesuffix(".cu") in BLOCKS_MEET
+        self._at_once = None if file.removesuffix(".cu") in BLOCKS_MEET else int(macros.get("CLUSTER", 1))  # blocks
 
-    def __call__(self, grid, block, values, shared=0, together=False) -> None:
+    def __call__(self, grid, block, values, shared=0) -> None:
         """Launch it. ``values``: integers (addresses too) and floats, or the bytes of any, unchecked."""
         given = [value if isinstance(value, ctypes.Array) else _as_c(value) for value in values]
         kinds = "".join(_KINDS.get(type(value), "?") for value in given)
         pointers = (ctypes.c_void_p * len(given))(*map(ctypes.addressof, given))
         sizes = [(ctypes.c_uint * 3)(*size, *[1] * (3 - len(size))) for size in (grid, block)]
-        self._launch(*sizes, ctypes.c_size_t(shared), together or self._together, kinds.encode(), pointers)
+        at_once = self._at_once or math.prod(sizes[0])
+        self._launch(*sizes, ctypes.c_size_t(shared), at_once, kinds.encode(), pointers)
 
 
 _KINDS = {ctypes.c_int64: "i", ctypes.c_double: "f"}

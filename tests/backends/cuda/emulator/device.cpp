@@ -1,4 +1,6 @@
 // What starts the blocks and threads of device.h, compiled once for all kernels.
+#include <map>
+
 #include "instructions.h"
 
 namespace emulator {
@@ -10,29 +12,13 @@ std::atomic<long> progress{0};
 static std::atomic<bool> stuck{false};
 static const std::function<void()>* kernel;
 
-static void end_some_copies() {
-    auto& copies = block->copies;
-    for (size_t i = 0; i < copies.size();) {
-        if (block->random() % 4) {
-            ++i;
-            continue;
-        }
-        memcpy(copies[i].to, copies[i].from, copies[i].bytes);
-        Barrier& barrier = barrier_at(copies[i].barrier);
-        barrier.bytes -= copies[i].bytes;
-        settle(barrier);
-        copies[i] = copies.back();
-        copies.pop_back();
-    }
-}
-
 static void live() {  // a fiber, for as long as its thread of the system
     for (;;) {
         Fiber& me = *block->fibers[block->current];
         (*kernel)();
         if (me.copies.size() > 1 || !me.copies.back().empty()) me.copies.assign(1, {});
         if (me.products.size() > 1 || !me.products.back().empty()) complain("a thread ends before its products do");
-        me.done = true;
+        me.done = true, me.met = 0;
         progress.fetch_add(1, std::memory_order_relaxed);
         if (!_setjmp(me.at)) _longjmp(block->main, 1);
     }
@@ -71,20 +57,21 @@ static void tell_who_waits() {
 }
 
 // Runs a block on this thread of the system.
-static void run_block(int index, size_t size) {
+static void run_block(int index, size_t size, Cluster& cluster) {
     constexpr int PATIENCE = 200000;  // turns without any progress in the whole grid
     thread_local Block b;
     prepare(b);
-    b.index = index, b.size = size;
-    b.random.seed(index);
-    b.barriers.clear();
-    b.all = b.consumers = {};
+    b.index = index, b.size = size, b.cluster = &cluster;
+    b.all = {};
+    for (Meeting& group : b.groups) group = {};
     for (Meeting& warp : b.warps) warp = {};
     const unsigned x = grid_size.x, y = grid_size.y, at = static_cast<unsigned>(index);
     block_index = {at % x, at / x % y, at / x / y};
     std::vector<unsigned char> memory(size + 1024, 0xff);  // NaN
     b.shared = memory.data() + (1024 - reinterpret_cast<size_t>(memory.data()) % 1024) % 1024;
     for (int i = 0; i < b.count; ++i) b.fibers[i]->done = false;
+    std::atomic<Block*>& seen = cluster.blocks[index % cluster.blocks.size()];
+    seen = &b;
     long last = -1;
     int idle = 0;
     for (bool alive = true; alive;) {
@@ -94,7 +81,6 @@ static void run_block(int index, size_t size) {
             alive = true;
             resume(b, i);
         }
-        if (!b.copies.empty()) end_some_copies();
         if (const long now = progress; now != last) {
             last = now, idle = 0;
         } else if (++idle > PATIENCE || stuck) {
@@ -104,23 +90,23 @@ static void run_block(int index, size_t size) {
             std::this_thread::yield();
         }
     }
-    if (!b.copies.empty()) complain("the block ends before its copies do");
+    seen = nullptr;
 }
 
-void run_grid(const unsigned* grid, const unsigned* threads, size_t shared, bool together,
+void run_grid(const unsigned* grid, const unsigned* threads, size_t shared, int at_once,
               const std::function<void()>& function) {
     grid_size = {grid[0], grid[1], grid[2]}, block_size = {threads[0], threads[1], threads[2]};
     kernel = &function;
     stuck = false, progress = 0;
     const int blocks = static_cast<int>(grid[0] * grid[1] * grid[2]);
-    std::vector<std::thread> running;
-    for (int i = 0; i < blocks && !stuck; ++i) {
-        if (together)
-            running.emplace_back([=] { run_block(i, shared); });
-        else
-            run_block(i, shared);
+    if (blocks % at_once) complain("a grid is no whole number of clusters");
+    for (int first = 0; first < blocks && !stuck; first += at_once) {
+        Cluster cluster(at_once);
+        std::vector<std::thread> running;
+        for (int i = first + 1; i < first + at_once; ++i) running.emplace_back([&, i] { run_block(i, shared, cluster); });
+        run_block(first, shared, cluster);
+        for (auto& thread : running) thread.join();
     }
-    for (auto& thread : running) thread.join();
     if (stuck) abort();
 }
 

@@ -11,9 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <map>
 #include <memory>
-#include <random>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -28,30 +26,21 @@ constexpr size_t STACK = 1 << 16;
 struct Index {
     unsigned x = 1, y = 1, z = 1;
 };
-struct Barrier {  // in shared memory
-    int expected = 0, pending = 0;
-    long bytes = 0;
-    unsigned phase = 0;
-};
 struct Meeting {  // of threads
     int count = 0;
     unsigned generation = 0;
 };
-struct Copy {  // in bulk
+struct Copy {  // or zeros
     void* to;
     const void* from;
-    unsigned bytes, barrier;
-};
-struct SmallCopy {  // 16 bytes, or zeros
-    void* to;
-    const void* from;
+    int bytes;
     bool there;
 };
 struct Product {  // of a warpgroup
     float* sums;
     int count;
     unsigned left[4];
-    unsigned long long right;  // its descriptor
+    unsigned long long left_at, right;  // descriptors; the left operand is in shared memory unless 0
     bool keep, transposed;
     void (*run)(const Product&);
 };
@@ -60,22 +49,27 @@ struct Fiber {
     ucontext_t first;  // where it begins
     std::unique_ptr<char[]> stack{new char[STACK]};
     bool begun = false, done = true;
+    long met = 0;  // how often it has come to its cluster
     const char* waits = nullptr;
-    std::vector<std::vector<SmallCopy>> copies{1};  // in groups; the last is open
+    std::vector<std::vector<Copy>> copies{1};  // in groups; the last is open
     std::vector<std::vector<Product>> products{1};  // likewise
 };
+struct Block;
+struct Cluster {  // blocks that run at once, and reach each other's shared memory
+    explicit Cluster(int count) : blocks(count) {}
+    std::atomic<long> arrived{0};
+    std::vector<std::atomic<Block*>> blocks;  // null: has not begun, or has ended
+};
 struct Block {
+    Cluster* cluster = nullptr;
     unsigned char* shared = nullptr;
     size_t size = 0;
     int index = 0, current = 0, count = 0;
     jmp_buf main;
     std::vector<std::unique_ptr<Fiber>> fibers;
-    Meeting all, consumers, warps[MOST_THREADS / WARP];
+    Meeting all, groups[16], warps[MOST_THREADS / WARP];  // groups: by the number of their barrier
     unsigned long long lanes[2][MOST_THREADS];  // what lanes give each other, in turn
     float operands[2][MOST_THREADS / WARP][WARP][12];
-    std::map<unsigned, Barrier> barriers;
-    std::vector<Copy> copies;
-    std::mt19937 random;
 };
 
 extern constinit thread_local Block* block;
@@ -117,8 +111,8 @@ inline int meet(Meeting& meeting, int count, const char* what) {
 }
 inline int meet_warp() { return meet(block->warps[warp()], WARP, "its warp"); }
 inline int turn_of_warp() { return block->warps[warp()].generation % 2; }
+inline void meet_group(int number) { meet(block->groups[number], 4 * WARP, "its warpgroup"); }
 inline void meet_all() { meet(block->all, block->count, "all threads"); }
-inline void meet_consumers(int count) { meet(block->consumers, count, "the other consumers"); }
 
 inline unsigned char* dynamic_shared() { return block->shared; }
 inline unsigned shared_offset(const void* at) {
@@ -127,8 +121,8 @@ inline unsigned shared_offset(const void* at) {
     return static_cast<unsigned>(offset);
 }
 
-// Runs a grid. `together`: whether its blocks may wait for each other.
-void run_grid(const unsigned* grid, const unsigned* threads, size_t shared, bool together,
+// Runs a grid, so many blocks at once, which may wait for each other.
+void run_grid(const unsigned* grid, const unsigned* threads, size_t shared, int at_once,
               const std::function<void()>& function);
 
 // Bytes of a kernel's argument.
@@ -141,7 +135,7 @@ template <class... P> size_t size_of_argument(void (*)(P...), size_t number) {
 // addresses, '?' for what may be anything.
 template <class... P, size_t... I>
 void launch(void (*kernel)(P...), std::index_sequence<I...>, const unsigned* grid, const unsigned* threads, size_t shared,
-            bool together, const char* kinds, void* const* arguments) {
+            int at_once, const char* kinds, void* const* arguments) {
     static_assert(((sizeof(P) == 8 || std::is_class_v<P>)&&...), "arguments are 8 bytes long, or structures");
     constexpr char expected[] = {(std::is_floating_point_v<P> ? 'f' : std::is_class_v<P> ? 's' : 'i')..., 0};
     bool same = strlen(kinds) == sizeof...(P);
@@ -150,7 +144,7 @@ void launch(void (*kernel)(P...), std::index_sequence<I...>, const unsigned* gri
         fprintf(stderr, "arguments of the types %s were expected, and %s given\n", expected, kinds);
         abort();
     }
-    run_grid(grid, threads, shared, together, [=] {
+    run_grid(grid, threads, shared, at_once, [=] {
         kernel(*static_cast<std::remove_const_t<P>*>(arguments[I])...);
     });
 }

@@ -1,5 +1,5 @@
 // What kernels say on a card, in CUDA C++ and in assembly, as functions of a CPU: see CALLS in translate.py. Copies in the
-// background end as late as they may, or some time later in any order.
+// background end as late as they may.
 #pragma once
 #include "products.h"
 
@@ -7,6 +7,7 @@
 #define __forceinline__ inline
 #define __global__
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __align__(n) alignas(n)
 #define threadIdx emulator::thread_index
 #define blockIdx emulator::block_index
@@ -50,55 +51,21 @@ template <bool TRANSPOSED> void load_matrices(unsigned& a, unsigned& b, unsigned
     }
 }
 
-// Barriers in shared memory, and copies in bulk that they count
+// Copies that a thread waits for itself (cp.async)
 
-inline Barrier& barrier_at(unsigned at) {
-    const auto found = block->barriers.find(at);
-    if (found == block->barriers.end()) complain("there is no barrier");
-    return found->second;
+inline void copy_later(unsigned to, const void* from, int there, int bytes = 16) {
+    check_alignment(block->shared + to, bytes), check_alignment(from, bytes);
+    if (to + bytes > block->size) complain("a copy leaves shared memory");
+    block->fibers[block->current]->copies.back().push_back({block->shared + to, from, bytes, there > 0});
 }
-inline void settle(Barrier& barrier) {
-    ++progress;
-    if (barrier.pending == 0 && barrier.bytes == 0) {
-        barrier.pending = barrier.expected;
-        ++barrier.phase;
-    }
-}
-inline void barrier_begins(unsigned at, unsigned arrivals) {
-    Barrier barrier;
-    barrier.expected = barrier.pending = static_cast<int>(arrivals);
-    block->barriers[at] = barrier;
-}
-inline void arrive_expecting(unsigned at, unsigned bytes) {
-    Barrier& barrier = barrier_at(at);
-    barrier.bytes += bytes;
-    if (--barrier.pending < 0) complain("more arrive at a barrier than it counts");
-    settle(barrier);
-}
-inline void arrive_alone(unsigned at) { arrive_expecting(at, 0); }
-inline void wait_parity(unsigned at, unsigned parity) {
-    while ((barrier_at(at).phase & 1) == parity) yield("a barrier in shared memory");
-}
-inline void copy_bulk(unsigned to, const void* from, unsigned bytes, unsigned barrier) {
-    if (!bytes || to % 16 || reinterpret_cast<size_t>(from) % 16 || bytes % 16) complain("a copy in bulk is misaligned");
-    if (to + bytes > block->size) complain("a copy in bulk leaves shared memory");
-    barrier_at(barrier);
-    block->copies.push_back({block->shared + to, from, bytes, barrier});
-}
-// Copies of 16 bytes that a thread waits for itself (cp.async)
-
-inline void copy_later(unsigned to, const void* from, int bytes) {
-    check_alignment(block->shared + to, 16), check_alignment(from, 16);
-    if (to + 16 > block->size) complain("a copy leaves shared memory");
-    block->fibers[block->current]->copies.back().push_back({block->shared + to, from, bytes > 0});
-}
+inline void copy_word_later(unsigned to, const void* from) { copy_later(to, from, 1, 4); }
 inline void close_copies() { block->fibers[block->current]->copies.emplace_back(); }
 inline void wait_for_copies(int left) {  // for all but as many of the closed groups
     auto& groups = block->fibers[block->current]->copies;
     while (static_cast<int>(groups.size()) - 1 > left) {
-        for (const SmallCopy& copy : groups.front()) {
-            memset(copy.to, 0, 16);
-            if (copy.there) memcpy(copy.to, copy.from, 16);
+        for (const Copy& copy : groups.front()) {
+            memset(copy.to, 0, copy.bytes);
+            if (copy.there) memcpy(copy.to, copy.from, copy.bytes);
         }
         groups.erase(groups.begin());
     }
@@ -122,25 +89,35 @@ inline void store_four_shared(unsigned at, unsigned a, unsigned b, unsigned c, u
     if (at + 16 > block->size) complain("a store leaves shared memory");
     memcpy(block->shared + at, words, 16);
 }
+
+// Clusters: an address in the shared memory of one's blocks is its number, from 1, before 24 bits of the offset
+
+inline void map_into_cluster(unsigned& to, unsigned at, unsigned rank) { to = (rank + 1) << 24 | at; }
+template <class... V> void store_in_cluster(unsigned to, V... values) {
+    const size_t rank = (to >> 24) - 1, at = to & 0xffffff;
+    if (rank >= block->cluster->blocks.size()) complain("there is no such block in the cluster");
+    const Block* const there = block->cluster->blocks[rank];
+    if (!there) complain("a store reaches a block that has not begun, or has ended");
+    if (at + sizeof...(V) * 4 > there->size) complain("a store leaves shared memory");
+    check_alignment(there->shared + at, 4 * sizeof...(V));
+    const std::common_type_t<V...> all[] = {values...};
+    memcpy(there->shared + at, all, sizeof all);
+}
+inline void come_to_cluster() {
+    ++block->fibers[block->current]->met;
+    ++block->cluster->arrived, ++progress;
+}
+inline void wait_for_cluster() {
+    const long all = static_cast<long>(block->cluster->blocks.size()) * block->count;
+    while (block->cluster->arrived < block->fibers[block->current]->met * all) yield("its cluster");
+}
+
 inline void load_four(unsigned& a, unsigned& b, unsigned& c, unsigned& d, const void* from) {
     load_words(static_cast<const unsigned*>(from), a, b, c, d);
 }
-inline unsigned load_now(const unsigned* from) { return std::atomic_ref<const unsigned>(*from).load(); }
 inline unsigned look_again(const unsigned* from) {
     yield("another block");
-    return load_now(from);
-}
-inline void load_one_now(unsigned& a, const unsigned* from) {
-    yield("a wire");
-    a = load_now(from);
-}
-inline void load_four_now(unsigned& a, unsigned& b, unsigned& c, unsigned& d, const unsigned* from) {
-    yield("a wire");
-    a = load_now(from), b = load_now(from + 1), c = load_now(from + 2), d = load_now(from + 3);
-}
-inline void store_one_now(unsigned* to, unsigned word) {
-    std::atomic_ref<unsigned>(*to).store(word);
-    ++progress;
+    return std::atomic_ref<const unsigned>(*from).load();
 }
 template <class V, class F> V change(V* at, F changed) {
     std::atomic_ref<V> cell(*at);

@@ -34,21 +34,30 @@ void multiply_matrices(float& s0, float& s1, float& s2, float& s3, unsigned a0, 
     }
 }
 
-// wgmma.m64nNk16: the left operand in registers, each warp's 16 rows its own; the right one in shared memory, where a
-// descriptor says, in the layout of the 128-byte swizzle. Nothing is read or written before it is waited for.
+// Bits of a matrix that lies in shared memory where a descriptor says, in the layout of the 128-byte swizzle.
+inline unsigned half_in(unsigned long long descriptor, int major, int minor) {
+    const auto field = [&](int shift) { return static_cast<unsigned>(descriptor >> shift & 0x3fff) << 4; };
+    const unsigned start = field(0), panels = field(16), eights = field(32);
+    if (descriptor >> 62 != 1) complain("a descriptor of another layout");
+    unsigned at = start + major / 8 * eights + major % 8 * 128 + minor / 64 * panels + minor % 64 * 2;
+    at ^= at >> 3 & 0x70;
+    if (at + 2 > block->size) complain("a product leaves shared memory");
+    return *reinterpret_cast<const unsigned short*>(block->shared + at);
+}
+
+// wgmma.m64nNk16: the left operand in registers, each warp's 16 rows its own, or in shared memory; the right one there.
+// Nothing is read or written before it is waited for.
 template <bool BF16> void multiply_late(const Product& p) {
     const auto& lanes = block->operands[turn_of_warp()][warp()];
-    give_operands<BF16>(p.left, 4);
+    unsigned left[4];
+    for (int i = 0; i < 4; ++i) {
+        const int row = warp() % 4 * 16 + lane() / 4 + i % 2 * 8, k = lane() % 4 * 2 + i / 2 * 8;
+        left[i] = p.left_at ? half_in(p.left_at, row, k + 1) << 16 | half_in(p.left_at, row, k) : p.left[i];
+    }
+    give_operands<BF16>(left, 4);
     meet_warp();
-    const auto field = [&](int shift) { return static_cast<unsigned>(p.right >> shift & 0x3fff) << 4; };
-    const unsigned start = field(0), panels = field(16), eights = field(32);
-    if (p.right >> 62 != 1) complain("a descriptor of another layout");
     const auto right_operand = [&](int k, int column) {
-        const int major = p.transposed ? k : column, minor = p.transposed ? column : k;
-        unsigned at = start + major / 8 * eights + major % 8 * 128 + minor / 64 * panels + minor % 64 * 2;
-        at ^= at >> 3 & 0x70;
-        if (at + 2 > block->size) complain("a product leaves shared memory");
-        const unsigned half = *reinterpret_cast<const unsigned short*>(block->shared + at);
+        const unsigned half = p.transposed ? half_in(p.right, k, column) : half_in(p.right, column, k);
         return BF16 ? from_bf16(half) : from_f16(half);
     };
     for (int i = 0; i < p.count; ++i) {
@@ -62,7 +71,12 @@ template <bool BF16, int N>
 void multiply_later(float (&sums)[N], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned long long right,
                     int keep, int transposed) {
     block->fibers[block->current]->products.back().push_back(
-        {sums, N, {a0, a1, a2, a3}, right, keep != 0, transposed != 0, &multiply_late<BF16>});
+        {sums, N, {a0, a1, a2, a3}, 0, right, keep != 0, transposed != 0, &multiply_late<BF16>});
+}
+template <bool BF16, int N>
+void multiply_later(float (&sums)[N], unsigned long long left, unsigned long long right, int keep) {
+    block->fibers[block->current]->products.back().push_back(
+        {sums, N, {}, left, right, keep != 0, false, &multiply_late<BF16>});
 }
 inline void close_products() { block->fibers[block->current]->products.emplace_back(); }
 inline void wait_for_products(int left) {  // for all but as many of the closed groups

@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import itertools
+import struct
 import sys
+import threading
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
@@ -80,6 +82,11 @@ class Array(np.ndarray):
     @property
     def device(self):
         return Device(0)
+
+    def reshape(self, *shape, **options):
+        view = super().reshape(*shape, **options)
+        shared = np.may_share_memory(view, self)
+        return view if shared else made(lambda: plain(self).reshape(*shape, **options))
 
     def get(self, *_, **__):
         return np.array(plain(self))
@@ -268,43 +275,50 @@ class Module:
 
 
 class Loaded:
-    """A kernel that a module has been asked for; its address is a number by which ``launch_extended`` finds it."""
+    """A kernel that a module has been asked for; its address is a number by which ``launch`` finds it."""
 
-    _numbers, _all = itertools.count(1), {}
+    _numbers, all = itertools.count(1), {}
 
     def __init__(self, function):
         self.function, self.ptr = function, next(self._numbers)
-        self._all[self.ptr] = self
+        self.all[self.ptr] = self
 
-    def __call__(self, grid, block, arguments, shared=0):
-        values = [value.data.ptr if isinstance(value, Array) else value for value in arguments]
-        do(lambda: self.function(grid, block, values, shared))
 
-    @classmethod
-    def launch_extended(cls, config, pointer, pointers, extra):
-        """cuLaunchKernelEx, of which kernels.py makes use for what CuPy's launches cannot say."""
-        config = config._obj
-        function, grid, block, shared = cls._all[pointer.value].function, [*config.grid], [*config.block], config.shared
-        sizes = [function.size(i) for i in range(len(pointers))]
-        given = zip(pointers, sizes, strict=True)
-        values = [ctypes.create_string_buffer(ctypes.string_at(address, size), size) for address, size in given]
-        together = config.count > 0 and config.attributes[0].id == 2  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
-        do(lambda: function(grid, block, values, shared, together))
-        return 0
+def launch(config, address, parameters, extra):
+    """cuLaunchKernelEx, as kernels.py calls it. ``packed.letters`` says of what types the arguments are."""
+    x, y, z, *block, shared, _, _, _ = struct.unpack("7I2PI", ctypes.string_at(config, struct.calcsize("7I2PI")))
+    pointer, buffer, size, where, end = (ctypes.c_void_p * 5).from_address(extra)
+    assert (parameters, pointer, size, end) == (None, 1, 2, None)
+    function, given = Loaded.all[address].function, ctypes.string_at(buffer, ctypes.c_size_t.from_address(where).value)
+    values, at = [], 0
+    while at < len(given):
+        part = given[at : at + function.size(len(values))]
+        whole = ctypes.create_string_buffer(part, len(part))
+        values.append(struct.unpack(packed.letters[at // 8], part)[0] if len(part) == 8 else whole)
+        at += len(part)
+    do(lambda: function((x, y, z), block, values, shared))
+    return 0
+
+
+packed = threading.local()
+"""``letters``: the types of the arguments that a thread has packed last, as ``struct`` names them."""
 
 
 def install():
     """Make it what ``import cupy`` finds."""
     _methods()
-    pool, runtime_error = Pool(), type("CUDARuntimeError", (CudaError,), {})
+    pool = Pool()
+    allocators, runtime_error = [pool.malloc], type("CUDARuntimeError", (CudaError,), {})
     lack = type("OutOfMemoryError", (MemoryError,), {})
     runtime = SimpleNamespace(
         getDevice=lambda: 0, deviceSynchronize=lambda: None, memGetInfo=lambda: (MEMORY // 2, MEMORY),
-        deviceGetAttribute=lambda attribute, index: BLOCKS, streamCaptureModeRelaxed=2, CUDARuntimeError=runtime_error,
+        deviceGetAttribute=lambda attribute, index: {16: BLOCKS, 97: 227 << 10}[attribute],
+        streamCaptureModeRelaxed=2, CUDARuntimeError=runtime_error,
     )  # fmt: skip
     cuda = SimpleNamespace(
         Device=Device, Stream=Stream, Event=Event, Memory=Memory, MemoryPointer=Pointer, MemoryPool=Pool,
         runtime=runtime, get_current_stream=Stream, alloc_pinned_memory=Pinned, get_elapsed_time=lambda begin, end: 0.0,
+        get_allocator=lambda: allocators[-1], set_allocator=allocators.append,
         using_allocator=lambda allocator: contextlib.nullcontext(), memory=SimpleNamespace(OutOfMemoryError=lack),
         function=SimpleNamespace(Module=Module),
     )  # fmt: skip

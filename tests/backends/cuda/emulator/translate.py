@@ -9,30 +9,29 @@ CALLS = {
     "cvt.f32.f16 ": "widen_f16", "cvt.rn.f16x2.e4m3x2": "widen_two_e4m3", "cvt.rn.bf16.f32": "round_bf16",
     "cvt.rn.f16.f32": "round_f16", "cvt.rn.bf16x2.f32": "round_two_bf16", "cvt.rn.f16x2.f32": "round_two_f16",
     "cvt.rn.satfinite.e4m3x2.f32": "round_two_e4m3", "max.NaN.f32": "larger_or_nan",
-    "ld.volatile.global.v4": "load_four_now", "ld.volatile.global.u32": "load_one_now",
-    "st.volatile.global": "store_one_now", "v4.u32": "load_four", "v2.u32": "load_two",
-    "ld.global.nc.L1::no_allocate.u32": "load_one",
-    "ex2.": "power_of_two_of", "mbarrier.init": "barrier_begins", "mbarrier.arrive.expect_tx": "arrive_expecting",
-    "mbarrier.arrive": "arrive_alone", "mbarrier.try_wait": "wait_parity", "cp.async.bulk": "copy_bulk",
-    "cp.async.cg": "copy_later", "cp.async.commit_group": "close_copies", "cp.async.wait_group": "wait_for_copies",
+    "v4.u32": "load_four", "v2.u32": "load_two", "ld.global.nc.L1::no_allocate.u32": "load_one",
+    "ex2.": "power_of_two_of", "cp.async.cg": "copy_later", "cp.async.ca": "copy_word_later",
+    "cp.async.commit_group": "close_copies", "cp.async.wait_group": "wait_for_copies",
     ".trans.shared.b16": "load_matrices<true>", "m8n8.x4.shared.b16": "load_matrices<false>",
     "fma.rn.bf16x2": "multiply_add_bf16", "add.rn.f16x2": "add_f16", "f32.bf16.bf16.f32": "multiply_matrices<true>",
     "f32.f16.f16.f32": "multiply_matrices<false>",
     "wgmma.mma_async": "multiply_later<SAME<T, bf16>>(c, ", '" TYPE "': "multiply_matrices<SAME<T, bf16>>",
+    "mapa": "map_into_cluster", "st.shared::cluster": "store_in_cluster",
+    "barrier.cluster.arrive": "come_to_cluster", "barrier.cluster.wait": "wait_for_cluster",
     "wgmma.commit_group": "close_products",
     "wgmma.wait_group": "wait_for_products", "ld.shared.v4": "load_four_shared", "st.shared.v4": "store_four_shared",
-    "bar.sync 1": "meet_consumers",
+    "bar.sync": "meet_group",
 }  # fmt: skip
 """What instructions become, by a part of their text; the first that is found counts. Operands follow what is given."""
 
-NOTHING = ("prefetch", "griddepcontrol", "fence.", "setmaxnreg", "wgmma.fence", "st.volatile.shared", '"" :')
+NOTHING = ("prefetch", "griddepcontrol", "fence.", "wgmma.fence", "st.volatile.shared", '"" :')
 """Instructions that mean nothing here."""
 
 LAUNCH = """
 extern "C" size_t size_{0}(size_t number) {{ return emulator::size_of_argument(&{0}, number); }}
-extern "C" void launch_{0}(const unsigned* grid, const unsigned* threads, size_t shared, bool together,
+extern "C" void launch_{0}(const unsigned* grid, const unsigned* threads, size_t shared, int at_once,
                            const char* kinds, void* const* arguments) {{
-    emulator::launch(&{0}, grid, threads, shared, together, kinds, arguments);
+    emulator::launch(&{0}, grid, threads, shared, at_once, kinds, arguments);
 }}
 """
 
@@ -51,7 +50,7 @@ def translated(file: str) -> str:
     text = re.sub(r"\*reinterpret_cast<volatile u32\*>\((\w+)\)", r"emulator::look_again(\1)", text)
     # Kernels may be called as functions of the C library are, raise for one.
     text = text.replace('extern "C" ', "")
-    for found in reversed(list(re.finditer(r"__global__ void\s+(?:__launch\w+\([^)]*\)\s+)?(\w+)\(", text))):
+    for found in reversed(list(re.finditer(r"__global__ void\s+(?:__\w+\([^)]*\)\s+)*(\w+)\(", text))):
         body = text.index("{", _closing(text, found.end() - 1))
         end = text.index("\n", _closing(text, body, "{}")) + 1
         text = text[:end] + LAUNCH.format(found[1]) + text[end:]
