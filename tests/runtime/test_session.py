@@ -68,6 +68,15 @@ def test_a_new_turn_ends_the_stream_of_the_one_before(model):
     assert list(last) == []
 
 
+def test_a_stream_whose_model_has_been_unloaded_can_be_left():
+    model = small_model()
+    stream = model.session().generate([1, 2, 3], max_tokens=8, temperature=0, ignore_eos=True, stream=True)
+    next(stream)
+    vars(model).clear()  # as tl.unload does
+    stream.cancel()
+    assert stream.result().finish_reason == "cancelled"
+
+
 def test_random_prefixes(model):
     session = model.session()
     rng = np.random.default_rng(0)

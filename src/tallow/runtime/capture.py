@@ -40,7 +40,7 @@ class Recording(Generic[R]):
     """
 
     def __init__(self, function: Callable[[], R], device: Device = CPU) -> None:
-        self._function = function  # keeps the weights that the tape reads
+        self._function = function  # keeps what the tape reads, where the function does
         if device.kind == "cuda":
             from tallow.backends.cuda.graph import Graph
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tallow.device import CPU, Device
 from tallow.dtypes import DType, as_dtype
-from tallow.errors import OutOfMemoryError
+from tallow.errors import OutOfMemoryError, TallowError
 from tallow.runtime.kv_cache import DecoderCache, position_nbytes
 from tallow.runtime.step import DecodeStep
 
@@ -70,9 +71,12 @@ def keep(model: LanguageModel, step: DecodeStep) -> None:
     cache, weights = step.cache, getattr(model, "norm", None)
     if weights is None or cache.device is CPU or not step.recordable:  # unloaded, or nothing is gained
         return
-    if cache.nbytes <= _most(cache.device) and _asked_back():
-        with _lock:
-            _kept[weights] = step
+    if sys.is_finalizing():  # a stream that nobody read to its end: nothing can be imported any more
+        return
+    with contextlib.suppress(TallowError):  # the answer is there, whatever becomes of this
+        if cache.nbytes <= _most(cache.device) and _asked_back():
+            with _lock:
+                _kept[weights] = step
 
 
 def lent(pieces: Generator[T, None, None], give_back: Callable[[], None]) -> Generator[T, None, None]:

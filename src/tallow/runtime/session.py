@@ -95,7 +95,7 @@ class Session:
 
     def keep(self, step: DecodeStep) -> None:
         """Hand back what ``take`` gave, for the next turn. On the CPU it is made in no time, and would hold memory."""
-        self._step = None if self._model.device is CPU else step
+        self._step = None if step.cache.device is CPU else step
 
     def _room(self, wanted: int) -> int:
         """Positions to make room for: on the CPU all that there can be, for they cost nothing before they are used."""

@@ -190,7 +190,7 @@ DEVICE void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); 
 template <int LEFT> DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
 // Programmatic launches (compute capability 9.0 and up; nothing elsewhere). A kernel may be put on the card while the one
-// before it still runs; it must not look at anything that kernels write, or write anything, before `wait_for_previous`.
+// before it still runs; it must not look at anything that kernels of the recording write, or write anything, before `wait_for_previous`.
 DEVICE void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -16,7 +16,7 @@ from tallow.backends.cuda import graph
 from tallow.backends.cuda.kernels import NAMES, capability
 from tallow.ops.kv_cache import KVCache
 
-MOST_BYTES = 32 << 10  # of normalised rows, and of the norm's parameters, which every block keeps
+MOST_BYTES = 31 << 10  # of normalised rows, and of the norm's parameters, which every block keeps beside others
 _ROWS = 8  # that a kernel takes which is bound by reading its weight
 
 

@@ -160,6 +160,12 @@ def most_shared() -> int:
     return _attribute(97, cupy.cuda.runtime.getDevice())  # cudaDevAttrMaxSharedMemoryPerBlockOptin
 
 
+def blocks_at_once(shared: int) -> int:
+    """Blocks that a multiprocessor of the current card has shared memory for, of so many bytes each."""
+    whole = _attribute(81, cupy.cuda.runtime.getDevice())  # cudaDevAttrMaxSharedMemoryPerMultiprocessor
+    return whole // (shared + 1024)  # which the driver takes for itself
+
+
 @functools.cache
 def _attribute(number: int, device: int) -> int:
     return int(cupy.cuda.runtime.deviceGetAttribute(number, device))

@@ -13,7 +13,7 @@ from tallow.backends.cuda.blocks import FEW as FEW_OF_BLOCKS
 from tallow.backends.cuda.blocks import CudaBlocks, multiply
 from tallow.backends.cuda.elementwise import ACTIVATIONS, finish, gated
 from tallow.backends.cuda.fp8 import CudaFp8
-from tallow.backends.cuda.kernels import NAMES, function, most_shared, multiprocessors
+from tallow.backends.cuda.kernels import NAMES, blocks_at_once, function, multiprocessors
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.backends.cuda.tiles import HEIGHT
 from tallow.errors import ArgumentError
@@ -28,6 +28,7 @@ FEW = 8
 _CHUNK = 16 << 10  # bytes of a weight that a block asks for at a time; factors may add a quarter: see matvec.cu
 _MANY_CHUNKS = 6
 _LARGE = 32 << 20  # bytes of a weight
+_OTHERS = 512  # bytes of shared memory that a block has besides, with few rows
 _BFLOAT16 = dtypes.bfloat16.numpy
 
 
@@ -180,33 +181,35 @@ def _few(
     parts = [0 if each is None else each for each in (bias, scale)]
     sizes = (rows, outputs, inputs, distance, added_distance, ACTIVATIONS[activation])
     given = (out, x if first is None else first.x, numbers, *parts, added, *sizes)
-    warps, blocks, depth = _cut(rows, outputs, inputs * numbers.itemsize, norm != 0)
-    chunks = depth * (_CHUNK if scaled < 2 else _CHUNK + _CHUNK // 4)
-    most, third = chunks + fusion.MOST_BYTES, "f32" if vector is None else NAMES[vector.dtype]
+    chunk = _CHUNK if scaled < 2 else _CHUNK + _CHUNK // 4
+    warps, blocks, depth = _cut(rows, outputs, inputs * numbers.itemsize, chunk, room)
+    most, third = depth * chunk + fusion.MOST_BYTES, "f32" if vector is None else NAMES[vector.dtype]
     run = function(
         "matvec", "matvec", most, X=NAMES[x.dtype], Y=kind, W=third, ROWS=at_once, WARPS=warps, GATED=int(gated),
         SCALED=scaled, NORM=norm, DEPTH=depth,
     )  # fmt: skip
-    run((blocks,), (256,), (*given, factors, places[1], places[0], *how), chunks + room)
+    run((blocks,), (256,), (*given, factors, places[1], places[0], *how), depth * chunk + room)
 
 
-def _cut(rows: int, outputs: int, nbytes: int, normed: bool) -> tuple[int, int, int]:
+def _cut(rows: int, outputs: int, nbytes: int, chunk: int, room: int) -> tuple[int, int, int]:
     """Warps that share a row of the weight, blocks of 8 warps, which take row after row, and chunks under way in each.
 
     Args:
         rows: of x.
         outputs: rows of the weight.
         nbytes: of one of them.
-        normed: whether every block makes a norm first.
+        chunk: bytes of a chunk.
+        room: bytes for the norm that every block makes first; 0 for none.
     """
     warps = 1
     while warps < 8 and (nbytes > 4096 * warps or (outputs * warps < 4096 and nbytes >= 1024 * warps)):
         warps *= 2
     # Small weights are all on their way at once. Of large ones as much is, in fewer blocks if each makes a norm.
-    room = _MANY_CHUNKS * _CHUNK * 5 // 4 + fusion.MOST_BYTES
-    many = normed and outputs * nbytes > _LARGE and room <= most_shared()
-    each, depth = (2, _MANY_CHUNKS) if many else (4, 2)
-    return warps, min(-(-outputs * warps // 8), multiprocessors() * (each if rows <= 2 else 2)), depth
+    each, depth = 4 if rows <= 2 else 2, 2
+    if room and outputs * nbytes > _LARGE and blocks_at_once(_MANY_CHUNKS * chunk + room + _OTHERS) >= 2:
+        each, depth = 2, _MANY_CHUNKS
+    each = min(each, max(1, blocks_at_once(depth * chunk + room + _OTHERS)))
+    return warps, min(-(-outputs * warps // 8), multiprocessors() * each), depth
 
 
 @kernel("linear_swiglu", "cuda")

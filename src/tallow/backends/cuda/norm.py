@@ -56,7 +56,7 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
 
     run = function("norm", name, T=NAMES[array.dtype], W=NAMES[given[0].dtype], ROW=threads, VECTOR=size, COUNT=count)
     block = threads if threads > 32 else 128
-    arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, eps)
+    arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, float(eps))
     launch = functools.partial(run, (-(-rows * threads // block),), (block,), arguments)
     shift = given[1] if len(given) > 1 else None
     if not graph.recording() or not fusion.wait(fusion.Norm(out, array, given[0], shift, eps, launch)):

@@ -77,7 +77,7 @@ def rope_append(
         out, cache.keys.storage, cache.values.storage, table_of(cache), cache.held.storage, queries, keys, values,
         cosines, sines, q_gain, k_gain, on_card, ticket(), b, n, heads, kv_heads, cache.capacity,
         cache.values.shape[3], *strides(queries)[:3], *strides(keys)[:3], *strides(values)[:3], shared,
-        int(interleaved), eps,
+        int(interleaved), float(eps),
     )  # fmt: skip
     launch = functools.partial(run, (b * n, -(-(heads + 2 * kv_heads) * lanes // THREADS)), (THREADS,), arguments)
     waits = added is None and graph.recording() and fusion.wait(

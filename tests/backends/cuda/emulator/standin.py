@@ -312,7 +312,7 @@ def install():
     lack = type("OutOfMemoryError", (MemoryError,), {})
     runtime = SimpleNamespace(
         getDevice=lambda: 0, deviceSynchronize=lambda: None, memGetInfo=lambda: (MEMORY // 2, MEMORY),
-        deviceGetAttribute=lambda attribute, index: {16: BLOCKS, 97: 227 << 10}[attribute],
+        deviceGetAttribute=lambda attribute, index: {16: BLOCKS, 81: 228 << 10, 97: 227 << 10}[attribute],
         streamCaptureModeRelaxed=2, CUDARuntimeError=runtime_error,
     )  # fmt: skip
     cuda = SimpleNamespace(
