@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cupy
@@ -218,7 +219,6 @@ def _hopper(
 ) -> None:
     b, n, heads, d = q.shape
     division = _ON_HOPPER[d, rotary is not None]
-    turn_by = (0, 0) if rotary is None else [_aligned(each) for each in angles(*rotary)[:2]]
     shared = division.stages * 2 * 64 * d * q.itemsize  # tiles of 64 keys and 64 values
     run = function(
         "attention_hopper", "attention_hopper", shared, T=NAMES[q.dtype], HEAD=d, GROUPS=division.groups,
@@ -226,7 +226,7 @@ def _hopper(
         PAGED=int(table is not None),
     )  # fmt: skip
     arguments = (
-        out, q, keys, values, _or_null(lengths), *_pages(table), *turn_by, n, heads, keys.shape[1], m,
+        out, q, keys, values, _or_null(lengths), *_pages(table), *_turning(rotary), n, heads, keys.shape[1], m,
         *strides(q)[:3], *_placed(keys), *_placed(values), scale, int(causal),
     )  # fmt: skip
     run((-(-n // (64 * division.groups)) * heads, b), (128 * division.groups,), arguments, shared)
@@ -247,14 +247,18 @@ def _whole(
     rotary: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     b, n, heads, d = q.shape
-    turn_by = (0, 0) if rotary is None else [_aligned(each) for each in angles(*rotary)[:2]]
     shared = (2 * 208 + 256) * d * q.itemsize  # keys, values and queries
     run = function("attention_whole", "attention_whole", shared, T=NAMES[q.dtype], ROTARY=int(rotary is not None))
     arguments = (
-        out, q, keys, values, _or_null(lengths), *turn_by, n, heads, keys.shape[1], m, *strides(q)[:3],
+        out, q, keys, values, _or_null(lengths), *_turning(rotary), n, heads, keys.shape[1], m, *strides(q)[:3],
         *_placed(keys), *_placed(values), scale, int(causal),
     )  # fmt: skip
     run((b * heads,), (256,), arguments, shared)
+
+
+def _turning(rotary: tuple[Tensor, Tensor] | None) -> Sequence[Any]:
+    """The angles that all rows are turned by, as kernels read them; null for none."""
+    return (0, 0) if rotary is None else [_aligned(each) for each in angles(*rotary)[:2]]
 
 
 def _placed(keys: Any) -> list[int]:

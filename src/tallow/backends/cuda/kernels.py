@@ -125,13 +125,13 @@ def function(file: str, name: str, shared: int = 0, **macros: Any) -> Kernel:
     key = (file, name, cupy.cuda.runtime.getDevice(), *macros.values())
     found = _functions.get(key)
     if found is None:
-        capability = compute_capability(key[2])
+        card = capability()
         module = cupy.cuda.function.Module()
-        module.load(machine_code(f"{file}.cu", macros, architecture(capability)))
+        module.load(machine_code(f"{file}.cu", macros, architecture(card)))
         loaded = module.get_function(name)
         if shared > 48 << 10:
             driver.funcSetAttribute(loaded.ptr, _MAX_DYNAMIC_SHARED, shared)
-        waits = file not in _WHOLLY_AFTER and capability >= (9, 0)
+        waits = file not in _WHOLLY_AFTER and card >= (9, 0)
         if waits:  # a multiprocessor divides its memory anew when it is idle only: all divide it alike, to begin early
             driver.funcSetAttribute(loaded.ptr, _SHARED_CARVEOUT, 100)
         found = _functions.setdefault(key, Kernel(loaded, waits))
