@@ -228,14 +228,6 @@ def test_every_public_name_is_there():
     assert scope["matmul"] is tl.matmul
 
 
-def test_importing_tallow_imports_nothing_heavy():
-    heavy = "av PIL tokenizers huggingface_hub tqdm jinja2 cupy torch safetensors"
-    code = f"import sys, tallow; tallow.ones(2) + 1; print([m for m in '{heavy}'.split() if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-    code = "import sys, tallow; print('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
-
-
 @pytest.mark.parametrize(
     "first", ["tallow.ops", "tallow.tensor", "tallow.operators", "tallow.ops.dispatch", "tallow.nn"]
 )
