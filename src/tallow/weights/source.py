@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import stat
@@ -183,6 +182,7 @@ def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
     Raises:
         WeightsError: if it is not UTF-8 or not JSON, repeats a key, is nested too deep, or is not an object.
     """
+    import json  # 3 ms, which a program that only makes tensors is spared
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(items)
