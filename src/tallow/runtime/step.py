@@ -101,13 +101,8 @@ class RecordedStep:
             logger.debug("decoding goes on without a recording: %s", error)
             self.recordable = False
             return self._function(ids)
-        except OutOfMemoryError:
-            from tallow.runtime.kept import give_up  # which is built on this module
-
-            others = len(self._known)
+        except OutOfMemoryError:  # what other models keep has been given up by now
             self._known.clear()
-            if not give_up() and not others:
-                raise
             recording = self._record(ids)
         lengths = self._caches[0].lengths
         self._known[id(lengths)] = _Recorded(lengths, ids, recording)

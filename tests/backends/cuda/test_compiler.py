@@ -18,7 +18,7 @@ MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED":
 SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512, "PAGED": 1}
 BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "GATED": 0, "NORM": 0,
           "FORMAT": "Blocks<bf16,4,32,0,1,0>"}  # fmt: skip
-ATTEND = {"T": "bf16", "HEAD": 128, "QUERIES": 2, "CLUSTER": 8}
+ATTEND = {"T": "bf16", "HEAD": 128, "QUERIES": 2, "CLUSTER": 8, "AT_ONCE": 4, "DEPTH": 2}
 HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0, "PAGED": 0}
 WHOLE = {"T": "bf16", "ROTARY": 0}
 FLASH = {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0, "PAGED": 0}

@@ -2,9 +2,10 @@
 // normalised head by head where there are gains, and turned where there are angles. For compute capability 9.0 and up.
 //
 // T: type of all, bf16 or f16. HEAD: features of a head. A cluster of CLUSTER blocks takes QUERIES of a (row, kv_head). LANES
-// threads read a key together and keep a softmax of their own over the keys that they have met (Milakov and Gimelshein 2018);
-// these are joined within a warp, and then among the warps of the cluster, of whose results each block makes a part (Dao et
-// al. 2023, "Flash-Decoding", with shared memory that blocks write for each other in place of memory of the card).
+// threads read a key together and keep a softmax of their own over the keys that they have met (Milakov and Gimelshein 2018),
+// AT_ONCE at a time, with DEPTH times as many under way. These are joined within a warp, and then among the warps of the
+// cluster, of whose results each block makes a part (Dao et al. 2023, "Flash-Decoding", with shared memory that blocks write
+// for each other in place of memory of the card).
 #include "common.cuh"
 
 #if __CUDA_ARCH__ >= 900
@@ -14,7 +15,6 @@ constexpr int THREADS = 256, WARPS = THREADS / 32;
 constexpr int SIZE = Pack<T>::SIZE;
 constexpr int LANES = HEAD / SIZE;
 constexpr int STREAMS = THREADS / LANES;
-constexpr int AT_ONCE = 4, DEPTH = 2;  // keys that a stream meets at once; how many times as many are under way
 constexpr int SLICE = QUERIES * HEAD / CLUSTER;  // of the results, for each block
 constexpr int IN_SLICE = SLICE > HEAD ? SLICE / HEAD : 1;  // queries that it is of
 constexpr int PITCH = SLICE + 4;                 // of what a warp has found for it: warps begin at different banks

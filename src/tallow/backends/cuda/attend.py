@@ -10,7 +10,8 @@ from tallow.ops.kv_cache import KVCache
 
 _THREADS = 256  # of a block: see attend.cu
 _WARPS = _THREADS // 32
-_UNDER_WAY = 4 * 2 * 2 * 16 * _THREADS  # bytes of keys and values
+_STREAM = {"AT_ONCE": 4, "DEPTH": 2}  # see attend.cu
+_UNDER_WAY = _STREAM["AT_ONCE"] * _STREAM["DEPTH"] * 2 * 16 * _THREADS  # bytes of keys and values
 _MOST_BLOCKS = 8  # of a cluster: what every card can have
 
 
@@ -36,7 +37,8 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
     if new is None:
         return False
     query = q if new.q is None else new.q
-    run = function("attend", "attend", shared, T=NAMES[q.dtype], HEAD=d, QUERIES=queries, CLUSTER=cluster)
+    macros = {"T": NAMES[q.dtype], "HEAD": d, "QUERIES": queries, "CLUSTER": cluster} | _STREAM
+    run = function("attend", "attend", shared, **macros)
     cosines, sines, angle_stride = (None, None, 0) if new.angles is None else new.angles
     arguments = (
         out, new.turned, query, new.k, new.v, cache.keys.storage, cache.values.storage, table_of(cache),

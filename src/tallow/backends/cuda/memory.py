@@ -78,9 +78,9 @@ def lack(what: str, asked: int | None = None) -> str:
 
 
 def release(error: BaseException) -> None:
-    """Give back what the calls that an error has ended still hold, and what past tensors have left."""
+    """Give back what the calls that an error has ended still hold, and whatever else can be missed."""
     traceback.clear_frames(error.__traceback__)
-    cupy.get_default_memory_pool().free_all_blocks()
+    make_room()
 
 
 @contextmanager
