@@ -56,6 +56,12 @@ def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Any:
     return Tensor(out, device)
 
 
+@kernel("copy", "cuda")
+def copy(x: Tensor, /) -> Tensor:
+    """See ``ops.copy``."""
+    return Tensor(copied(x.storage), x.device)
+
+
 @kernel("contiguous", "cuda")
 def contiguous(x: Tensor, /) -> Tensor:
     """See ``ops.contiguous``."""
