@@ -362,6 +362,8 @@ def test_what_is_kept_goes_with_the_model():
 def test_what_is_kept_is_given_up_where_memory_lacks(monkeypatch):
     import cupy
 
+    from tallow.backends.cuda.memory import explaining
+
     expected, models = write(qwen("cuda"), [3, 1, 4]), [qwen("cuda") for _ in range(2)]
 
     class Full:
@@ -382,8 +384,9 @@ def test_what_is_kept_is_given_up_where_memory_lacks(monkeypatch):
     assert write(models[0], [3, 1, 4]) == expected
 
     def lacks(function, device):
-        if kept._kept:
-            raise tl.OutOfMemoryError("no room")
+        with explaining("recording"):
+            if kept._kept:
+                raise cupy.cuda.memory.OutOfMemoryError(100, 0)
         return Recording(function, device)
 
     monkeypatch.setattr("tallow.runtime.step.Recording", lacks)
