@@ -68,6 +68,22 @@ def test_a_new_turn_ends_the_stream_of_the_one_before(model):
     assert list(last) == []
 
 
+def test_a_turn_while_an_answer_is_being_written_is_refused(model, monkeypatch):
+    expected, session, hidden, refusals = model.generate(LONG, max_tokens=6).ids, model.session(), model.hidden, []
+
+    def busy(*args):
+        if not refusals:
+            refusals.append("")
+            with pytest.raises(ArgumentError, match="one caller at a time") as refused:
+                session.generate([1, 2, 3], max_tokens=2)
+            refusals[0] = str(refused.value)
+        return hidden(*args)
+
+    monkeypatch.setattr(model, "hidden", busy)
+    assert session.generate(LONG, max_tokens=6).ids == expected
+    assert "llm.session()" in refusals[0]
+
+
 def test_a_stream_whose_model_has_been_unloaded_can_be_left():
     model = small_model()
     stream = model.session().generate([1, 2, 3], max_tokens=8, temperature=0, ignore_eos=True, stream=True)

@@ -74,6 +74,7 @@ class Session:
             answer: tokens that it may have.
 
         Raises:
+            ArgumentError: if another thread is in the middle of an answer.
             OutOfMemoryError: if there is no room for them.
         """
         self._end()
@@ -108,5 +109,12 @@ class Session:
     def _end(self) -> None:
         """Have the last answer hand back the step, if somebody still reads it."""
         pieces = None if self._pieces is None else self._pieces()
-        if pieces is not None:
+        if pieces is None:
+            return
+        try:
             pieces.close()
+        except ValueError:  # it runs
+            raise ArgumentError(
+                "a session belongs to one caller at a time, and another thread's answer is being written; "
+                "each conversation has a session of its own, by llm.session()"
+            ) from None
