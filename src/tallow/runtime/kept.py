@@ -16,7 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tallow.device import CPU, Device
 from tallow.dtypes import DType, as_dtype
@@ -92,12 +92,12 @@ def lent(pieces: Generator[T, None, None], give_back: Callable[[], None]) -> Gen
     give_back()
 
 
-def give_up() -> bool:
-    """Let go of all that models keep. Returns whether there was anything."""
+def give_up() -> None:
+    """Let go of all that models keep."""
     with _lock:
         steps = list(_kept.values())
         _kept.clear()
-    return bool(steps)
+    del steps  # which frees their memory, while nobody waits for the lock
 
 
 def nbytes(device: Device) -> int:
@@ -132,24 +132,11 @@ def _asked_back() -> bool:
     """Whether whoever lacks memory asks here. If tensors get it from an allocator of the user's own, nobody would."""
     import cupy
 
-    from tallow.backends.cuda.memory import givers
+    from tallow.backends.cuda.memory import allocate, givers
 
     if give_up not in givers:
         givers.append(give_up)
     if cupy.cuda.get_allocator() == cupy.get_default_memory_pool().malloc:
         with contextlib.suppress(ValueError):  # the caller is inside CuPy's ``using_allocator``
-            cupy.cuda.set_allocator(_allocate)
-    return cupy.cuda.get_allocator() is _allocate
-
-
-def _allocate(size: int) -> Any:
-    """CuPy's allocator, which has what is kept given up where memory lacks, and tries again."""
-    import cupy
-
-    pool = cupy.get_default_memory_pool()
-    try:
-        return pool.malloc(size)
-    except cupy.cuda.memory.OutOfMemoryError:
-        if not give_up():
-            raise
-    return pool.malloc(size)
+            cupy.cuda.set_allocator(allocate)
+    return cupy.cuda.get_allocator() is allocate

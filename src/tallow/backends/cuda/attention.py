@@ -49,8 +49,8 @@ _ON_HOPPER = {(64, False): _Hopper(1, 4, 2), (64, True): _Hopper(2, 2, 2), (128,
               (128, True): _Hopper(1, 2, 2)}  # fmt: skip
 """By the width of a head, and whether queries and keys are turned; what is not here is the portable kernel's."""
 
-
 _WHOLE_HEADS = 2  # for each multiprocessor: fewer leave it idle while a block waits for its keys
+_WHOLE_QUERIES, _WHOLE_KEYS = 256, 208  # that a block has room for: see attention_whole.cu
 
 
 @kernel("attention", "cuda")
@@ -187,7 +187,7 @@ def _has_hopper(d: int, mask: Tensor | None, scale: float | None) -> bool:
 def _takes_whole_heads(q: Tensor, m: int) -> bool:
     """Whether a card that has a kernel of its own is faster if a block takes all queries and keys (m) of a head."""
     b, n, heads, d = q.shape
-    return d == 64 and n <= 256 and 128 < m <= 208 and b * heads >= _WHOLE_HEADS * multiprocessors()
+    return d == 64 and n <= _WHOLE_QUERIES and 128 < m <= _WHOLE_KEYS and b * heads >= _WHOLE_HEADS * multiprocessors()
 
 
 def _turns(
@@ -247,7 +247,7 @@ def _whole(
     rotary: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     b, n, heads, d = q.shape
-    shared = (2 * 208 + 256) * d * q.itemsize  # keys, values and queries
+    shared = (2 * _WHOLE_KEYS + _WHOLE_QUERIES) * d * q.itemsize  # keys, values and queries
     run = function("attention_whole", "attention_whole", shared, T=NAMES[q.dtype], ROTARY=int(rotary is not None))
     arguments = (
         out, q, keys, values, _or_null(lengths), *_turning(rotary), n, heads, keys.shape[1], m, *strides(q)[:3],

@@ -125,15 +125,6 @@ template <class T> DEVICE Pack<T> pack(const float (&from)[8], T) {
 template <class T> DEVICE void store_pack(T* to, const Pack<T>& pack) { *reinterpret_cast<uint4*>(to) = pack.bits; }
 template <class T> DEVICE Pack<T> load_pack(const T* from) { return {*reinterpret_cast<const uint4*>(from)}; }
 
-// Of memory that this kernel reads once: it need not stay in the first cache.
-template <class T> DEVICE Pack<T> stream_pack(const T* from) {
-    Pack<T> to;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to.bits.x), "=r"(to.bits.y), "=r"(to.bits.z), "=r"(to.bits.w)
-                 : "l"(from));
-    return to;
-}
-
 // N neighbours, which begin at a multiple of 16 bytes if N is more than 1.
 template <int N, class T> DEVICE void read(float (&to)[N], const T* from) {
     if constexpr (N % Pack<T>::SIZE == 0) {
@@ -190,7 +181,8 @@ DEVICE void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); 
 template <int LEFT> DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
 // Programmatic launches (compute capability 9.0 and up; nothing elsewhere). A kernel may be put on the card while the one
-// before it still runs; it must not look at anything that kernels of the recording write, or write anything, before `wait_for_previous`.
+// before it still runs; it must not look at anything that kernels of the recording write, or write anything, before
+// `wait_for_previous`.
 DEVICE void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import cupy
 import numpy as np
 
-from tallow.backends.cuda.memory import explaining, is_lack, make_room, release
+from tallow.backends.cuda.memory import allocated, explaining, is_lack, release
 from tallow.device import Device
 from tallow.errors import CaptureError
 from tallow.ops import dispatch
@@ -89,6 +89,7 @@ class Graph:
         acts: what is to be done on the host at every replay.
         waiting: what the next kernel may do on its way; see fusion.py.
         zeroed: words that its kernels share: see ``kernels.zeroed``.
+        grown: where the lengths of caches lie on the card that its kernels have changed.
     """
 
     def __init__(self, device: Device) -> None:
@@ -141,12 +142,8 @@ class Graph:
         return result
 
     def _allocate(self, nbytes: int) -> Any:
-        """Memory of the recording's own; where there is none, what past tensors have left goes back to the card."""
-        try:
-            return self._pool.malloc(nbytes)
-        except cupy.cuda.memory.OutOfMemoryError:
-            make_room()
-            return self._pool.malloc(nbytes)
+        """Memory of the recording's own."""
+        return allocated(self._pool.malloc, nbytes)
 
     def __len__(self) -> int:
         """Kernels and copies in the graph."""

@@ -19,8 +19,8 @@ _ADVICE = "let go of models or tensors, or take a smaller batch, fewer max_token
 _LACK = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 
 
-givers: list[Callable[[], bool]] = []
-"""What lets go of memory that is kept for later, each saying whether there was any: called where memory lacks."""
+givers: list[Callable[[], None]] = []
+"""What lets go of memory that is kept for later: called where memory lacks."""
 
 
 def make_room() -> None:
@@ -28,6 +28,22 @@ def make_room() -> None:
     for give in givers:
         give()
     cupy.get_default_memory_pool().free_all_blocks()
+
+
+def allocated(malloc: Callable[[int], Any], nbytes: int) -> Any:
+    """What ``malloc(nbytes)`` gives; where there is no memory for it, it is asked again once there is room."""
+    try:
+        return malloc(nbytes)
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack(error):
+            raise
+    make_room()
+    return malloc(nbytes)
+
+
+def allocate(nbytes: int) -> Any:
+    """CuPy's allocator, but that room is made where memory lacks."""
+    return allocated(cupy.get_default_memory_pool().malloc, nbytes)
 
 
 def is_lack(error: BaseException) -> bool:
@@ -112,10 +128,4 @@ def lasting(size: int, dtype: Any) -> Any:
 
 def outside_pools(nbytes: int) -> Any:
     """Memory that belongs to no pool, and so to no recording that may be going on."""
-    try:
-        return cupy.cuda.Memory(nbytes)
-    except CUDARuntimeError as error:
-        if not is_lack(error):
-            raise
-    make_room()
-    return cupy.cuda.Memory(nbytes)
+    return allocated(cupy.cuda.Memory, nbytes)
