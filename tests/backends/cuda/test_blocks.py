@@ -69,6 +69,17 @@ def test_gated_products(dtype, storage, group, out, inputs):
         assert error(ops.linear_swiglu(x.to("cuda"), weight).float(), expected) <= 8 * TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("storage", ["q4_1", "q6_k", "int8"])
+def test_more_stacks_than_blocks(storage):
+    matrix, plain = stored(storage, 8608, 4096)
+    weight = make_weight(matrix, storage, tl.Device("cuda"), None, tl.bfloat16)
+    for rows in (1, 5, 16):
+        x = Tensor(numbers(rows, 4096, seed=4) * 0.1).to("bfloat16")
+        for operation in (ops.linear, ops.linear_swiglu):
+            found = operation(x.to("cuda"), weight)
+            assert error(found.float(), operation(x.float(), Tensor(plain))) <= 8 * TOLERANCE["bfloat16"]
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("storage", "group"), CASES)
 def test_rows_and_the_whole(dtype, storage, group):

@@ -16,7 +16,7 @@ except DeviceError as error:
 NORM = {"T": "bf16", "W": "f32", "ROW": 128, "VECTOR": 8, "COUNT": 4}
 MATVEC = {"X": "bf16", "Y": "bf16", "W": "bf16", "ROWS": 1, "WARPS": 4, "GATED": 0, "SCALED": 0, "NORM": 0, "DEPTH": 2}
 SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512, "PAGED": 1}
-BLOCKS = {"X": "bf16", "W": "f32", "GROUPS": 1, "TILES": 1, "WARPS": 4, "GATED": 0, "NORM": 0,
+BLOCKS = {"X": "bf16", "W": "f32", "ROWS": 4, "TILES": 1, "WARPS": 4, "AT_ONCE": 8, "GATED": 0, "NORM": 0,
           "FORMAT": "Blocks<bf16,4,32,0,1,0>"}  # fmt: skip
 ATTEND = {"T": "bf16", "HEAD": 128, "QUERIES": 2, "CLUSTER": 8, "AT_ONCE": 4, "DEPTH": 2}
 HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0, "PAGED": 0}
@@ -38,9 +38,9 @@ VARIANTS = [
     ("rotary.cu", {"T": "bf16", "C": "bf16", "D": 128, "G": "bf16"}),
     ("rotary.cu", {"T": "f32", "C": "f16", "D": 64, "G": "f32"}),
     ("blocks.cu", BLOCKS),
-    ("blocks.cu", BLOCKS | {"X": "f16", "FORMAT": "Blocks<f16,8,16,2,0,0>", "GROUPS": 2, "TILES": 2}),
-    ("blocks.cu", BLOCKS | {"X": "f32", "FORMAT": "Blocks<f32,6,16,1,0,32>"}),
-    ("blocks.cu", BLOCKS | {"FORMAT": "Blocks<bf16,5,32,1,1,0>", "WARPS": 16, "NORM": 1}),
+    ("blocks.cu", BLOCKS | {"X": "f16", "FORMAT": "Blocks<f16,8,16,2,0,0>", "ROWS": 16, "TILES": 2}),
+    ("blocks.cu", BLOCKS | {"X": "f32", "FORMAT": "Blocks<f32,6,16,1,0,32>", "ROWS": 8}),
+    ("blocks.cu", BLOCKS | {"FORMAT": "Blocks<bf16,5,32,1,1,0>", "WARPS": 16, "AT_ONCE": 2, "NORM": 1}),
     ("blocks.cu", BLOCKS | {"TILES": 2, "GATED": 1, "NORM": 2}),
     ("attend.cu", ATTEND),
     ("attend.cu", ATTEND | {"T": "f16", "HEAD": 64, "QUERIES": 4, "CLUSTER": 1}),

@@ -38,7 +38,7 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
         return False
     query = q if new.q is None else new.q
     macros = {"T": NAMES[q.dtype], "HEAD": d, "QUERIES": queries, "CLUSTER": cluster} | _STREAM
-    run = function("attend", "attend", shared, **macros)
+    run = function("attend", "attend", **macros)
     cosines, sines, angle_stride = (None, None, 0) if new.angles is None else new.angles
     arguments = (
         out, new.turned, query, new.k, new.v, cache.keys.storage, cache.values.storage, table_of(cache),

@@ -164,7 +164,6 @@ def _flash(
     run = function(
         "attention_flash",
         "attention_flash",
-        shared,
         T=NAMES[q.dtype],
         HEAD=d,
         TILES=tiles,
@@ -221,7 +220,7 @@ def _hopper(
     division = _ON_HOPPER[d, rotary is not None]
     shared = division.stages * 2 * 64 * d * q.itemsize  # tiles of 64 keys and 64 values
     run = function(
-        "attention_hopper", "attention_hopper", shared, T=NAMES[q.dtype], HEAD=d, GROUPS=division.groups,
+        "attention_hopper", "attention_hopper", T=NAMES[q.dtype], HEAD=d, GROUPS=division.groups,
         RESIDENT=division.resident, STAGES=division.stages, ROTARY=int(rotary is not None),
         PAGED=int(table is not None),
     )  # fmt: skip
@@ -248,7 +247,7 @@ def _whole(
 ) -> None:
     b, n, heads, d = q.shape
     shared = (2 * _WHOLE_KEYS + _WHOLE_QUERIES) * d * q.itemsize  # keys, values and queries
-    run = function("attention_whole", "attention_whole", shared, T=NAMES[q.dtype], ROTARY=int(rotary is not None))
+    run = function("attention_whole", "attention_whole", T=NAMES[q.dtype], ROTARY=int(rotary is not None))
     arguments = (
         out, q, keys, values, _or_null(lengths), *_turning(rotary), n, heads, keys.shape[1], m, *strides(q)[:3],
         *_placed(keys), *_placed(values), scale, int(causal),

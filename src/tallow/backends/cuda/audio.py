@@ -58,7 +58,7 @@ def mel_spectrogram(
     run = function("mel", "prepare", **macros)
     run((16,), (_THREADS,), (tables, window, spans, highest, weights, bands, clips))
     shared = 16 * together * (n_fft + n_fft // 16)
-    run = function("mel", "mel", shared, **macros)
+    run = function("mel", "mel", **macros)
     arguments = (out, x, weights, tables, window, spans, highest, count, bands, frames, hop, before, float(floor))
     run((clips * -(-frames // together),), (_THREADS,), arguments, shared)
     if dynamic_range is not None:

@@ -8,9 +8,10 @@
 
 constexpr int TILE_WIDTH = 64, TILE_HEIGHT = 16;
 
-// The type that codes have in a product, by the type of x. A code's low bits in BASE make the number 2^n + code.
+// The type that codes have in a product, by the type of x. A code's low bits in BASE make the number RAISED + code.
 template <class V> struct Half {
     static constexpr u32 BASE = 0x43004300, ONE = 0x3f803f80;
+    static constexpr float RAISED = 128.0f;
     typedef bf16 type;
     static DEVICE u32 add(u32 a, u32 b) {
         u32 y;
@@ -26,6 +27,7 @@ template <class V> struct Half {
 };
 template <> struct Half<f16> {
     static constexpr u32 BASE = 0x64006400, ONE = 0x3c003c00;
+    static constexpr float RAISED = 1024.0f;
     typedef f16 type;
     static DEVICE u32 add(u32 a, u32 b) {
         u32 y;
@@ -82,7 +84,7 @@ template <> struct Operand<float> {
     }
 };
 
-// Where the planes of a matrix begin.
+// Where the planes of a matrix begin, or what a lane has of a row of tiles.
 struct Planes {
     const u32 *codes, *high, *scales, *supers;
 };
@@ -101,6 +103,13 @@ template <int COUNT> DEVICE void stream(u32* to, const u32* from) {
     }
 }
 
+// bits & mask | base in one instruction. The compiler makes two, so as not to keep both constants in registers.
+DEVICE u32 masked(u32 bits, u32 mask, u32 base) {
+    u32 y;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(bits), "r"(mask), "r"(base));
+    return y;
+}
+
 DEVICE float low_half(u32 word) { return to_float(f16{static_cast<u16>(word)}); }
 DEVICE float high_half(u32 word) { return to_float(f16{static_cast<u16>(word >> 16)}); }
 
@@ -113,6 +122,9 @@ DEVICE float above_2_23(u32 word, int which) { return __uint_as_float(__byte_per
 template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struct Blocks {
     typedef Half<V> Code;
     static constexpr bool OF_ROWS = RUN == 0;  // whether a row has one scale, which is applied to its sum
+    // Whether codes are multiplied as they are raised, and what that adds is taken away with the minima. A float's last bits
+    // would be lost.
+    static constexpr bool AS_RAISED = MINIMA && sizeof(V) == 2;
     static constexpr int STEP = RUN == 16 ? 16 : 32;
     static constexpr int CODE_WORDS = BITS == 8 ? 8 : 4;
     static constexpr int SCALE_WORDS = RUN == 0 ? 0 : SCALES == 2 ? 8 : SCALES == 0 && MINIMA ? 4 : 2;  // of two rows
@@ -122,18 +134,39 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
         u32 codes[CODE_WORDS], high[2], scales[SCALE_WORDS ? SCALE_WORDS : 1], supers[2];
     };
 
-    // Loads a tile by its number.
-    static DEVICE void load(Tile& tile, const Planes& planes, i64 number, int lane) {
-        stream<4>(tile.codes, planes.codes + (number * (CODE_WORDS / 4) * 32 + lane) * 4);
-        if constexpr (BITS == 8) stream<4>(tile.codes + 4, planes.codes + ((number * 2 + 1) * 32 + lane) * 4);
-        if constexpr (BITS == 5) stream<1>(tile.high, planes.high + number * 32 + lane);
-        if constexpr (BITS == 6) stream<2>(tile.high, planes.high + (number * 32 + lane) * 2);
-        if constexpr (RUN > 0)
-            stream<SCALE_WORDS>(tile.scales, planes.scales + (number * 8 + lane / 4) * SCALE_WORDS);
+    // What a lane has of the tiles from a number on, the first of a row.
+    static DEVICE Planes from(const Planes& planes, i64 number, int lane) {
+        constexpr int HIGH = BITS == 6 ? 2 : 1;
+        return {planes.codes + number * CODE_WORDS * 32 + lane * 4, planes.high + (number * 32 + lane) * HIGH,
+                planes.scales + (number * 8 + lane / 4) * SCALE_WORDS, planes.supers + (number / 4 * 8 + lane / 4) * 2};
+    }
+
+    // What it has from some tiles further on, but for the supers.
+    static DEVICE void move(Planes& planes, int tiles) {
+        planes.codes += tiles * CODE_WORDS * 32, planes.scales += tiles * 8 * SCALE_WORDS;
+        planes.high += tiles * (BITS == 6 ? 64 : 32);
+    }
+
+    // Loads the tile that lies some behind where the planes have been moved to, `at` of its row.
+    static DEVICE void load(Tile& tile, const Planes& planes, int behind, int at) {
+        stream<4>(tile.codes, planes.codes + behind * (CODE_WORDS * 32));
+        if constexpr (BITS == 8) stream<4>(tile.codes + 4, planes.codes + behind * (CODE_WORDS * 32) + 128);
+        if constexpr (BITS == 5) stream<1>(tile.high, planes.high + behind * 32);
+        if constexpr (BITS == 6) stream<2>(tile.high, planes.high + behind * 64);
+        if constexpr (RUN > 0) stream<SCALE_WORDS>(tile.scales, planes.scales + behind * (8 * SCALE_WORDS));
         if constexpr (SCALES == 1) {  // which four tiles have in common
-            const uint2 two = *reinterpret_cast<const uint2*>(planes.supers + (number / 4 * 8 + lane / 4) * 2);
+            const uint2 two = *reinterpret_cast<const uint2*>(planes.supers + at / 4 * 16);
             tile.supers[0] = two.x, tile.supers[1] = two.y;
         }
+    }
+
+    // Two codes of less than eight bits, raised.
+    static DEVICE u32 raised(const Tile& tile, int row, int pair) {
+        const u32 word = masked(tile.codes[2 * row + pair / 4] >> (pair % 4 * 4), 0x000f000f, Code::BASE);
+        if constexpr (BITS == 4) return word;
+        const u32 bits = tile.high[BITS == 6 ? row : 0];
+        const int at = BITS == 6 ? 2 * pair : 8 * row + pair;
+        return masked(at > 4 ? bits >> (at - 4) : bits << (4 - at), BITS == 6 ? 0x00300030 : 0x00100010, word);
     }
 
     // The numbers that the codes of columns 16 (pair / 2) + 4 (lane % 4) + 2 (pair % 2) + 0 and 1 stand for, in the
@@ -141,15 +174,9 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
     static DEVICE u32 numbers(const Tile& tile, int row, int pair) {
         if constexpr (BITS == 8) {  // the low seven bits less what the sign stands for
             const u32 word = tile.codes[4 * row + pair / 2] >> (pair % 2 * 8);
-            return Code::add((word & 0x007f007f) | Code::BASE, (word & 0x00800080) | (Code::BASE ^ 0x80008000));
+            return Code::add(masked(word, 0x007f007f, Code::BASE), masked(word, 0x00800080, Code::BASE ^ 0x80008000));
         } else {
-            u32 word = (tile.codes[2 * row + pair / 4] >> (pair % 4 * 4) & 0x000f000f) | Code::BASE;
-            if constexpr (BITS > 4) {
-                const u32 bits = tile.high[BITS == 6 ? row : 0];
-                const int at = BITS == 6 ? 2 * pair : 8 * row + pair;
-                word |= (at > 4 ? bits >> (at - 4) : bits << (4 - at)) & (BITS == 6 ? 0x00300030 : 0x00100010);
-            }
-            return Code::add(word, (Code::BASE ^ 0x80008000) + OFFSET * 0x00010001u);
+            return Code::add(raised(tile, row, pair), (Code::BASE ^ 0x80008000) + OFFSET * 0x00010001u);
         }
     }
 
@@ -173,8 +200,9 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
         return -high_half(tile.supers[row]) * (above_2_23(tile.scales[row], 2 * run + 1) - 8388608.0f);
     }
 
-    // Adds the products of tiles, one below the other, and eights of rows of x.
-    template <int DOWN, int EIGHTS>
+    // Adds the products of tiles, one below the other, and eights of columns, which are rows of x. With APART of 2 every other
+    // column is none.
+    template <int APART, int DOWN, int EIGHTS>
     static DEVICE void multiply(float (&sums)[DOWN][EIGHTS][4], const Tile (&tiles)[DOWN],
                                 const Operand<V> (&x)[EIGHTS]) {
         constexpr u32 ONES[4] = {Code::ONE, Code::ONE, Code::ONE, Code::ONE};
@@ -192,8 +220,12 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
                 float parts[EIGHTS][4] = {};
 #pragma unroll
                 for (int i = run * STEP / 16; i < (run + 1) * STEP / 16; ++i) {
-                    const u32 a[4] = {numbers(tiles[t], 0, 2 * i), numbers(tiles[t], 1, 2 * i),
-                                      numbers(tiles[t], 0, 2 * i + 1), numbers(tiles[t], 1, 2 * i + 1)};
+                    u32 a[4];
+#pragma unroll
+                    for (int j = 0; j < 4; ++j) {
+                        if constexpr (AS_RAISED) a[j] = raised(tiles[t], j % 2, 2 * i + j / 2);
+                        else a[j] = numbers(tiles[t], j % 2, 2 * i + j / 2);
+                    }
 #pragma unroll
                     for (int group = 0; group < EIGHTS; ++group)
                         x[group].multiply(RUN ? parts[group] : sums[t][group], a, i);
@@ -201,11 +233,13 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
                 if constexpr (RUN > 0) {
 #pragma unroll
                     for (int row = 0; row < 2; ++row) {
-                        const float factor = scale(tiles[t], row, run), least = minimum(tiles[t], row, run);
+                        const float factor = scale(tiles[t], row, run);
+                        float least = minimum(tiles[t], row, run);
+                        if constexpr (AS_RAISED) least = fmaf(-Code::RAISED, factor, least);
 #pragma unroll
                         for (int group = 0; group < EIGHTS; ++group)
 #pragma unroll
-                            for (int c = 2 * row; c < 2 * row + 2; ++c) {
+                            for (int c = 2 * row; c < 2 * row + 2; c += APART) {
                                 sums[t][group][c] = fmaf(factor, parts[group][c], sums[t][group][c]);
                                 if constexpr (MINIMA)
                                     sums[t][group][c] = fmaf(least, totals[group][c], sums[t][group][c]);

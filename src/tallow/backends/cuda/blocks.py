@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
@@ -70,8 +70,8 @@ class CudaBlocks:
             out = cupy.empty((*(self.shape[:1] if ids is None else ids.shape), self.shape[1]), dtype)
             if out.size:
                 run = function(
-                    "blocks", "widen", X=NAMES[dtype], W="f32", GROUPS=1, TILES=1, WARPS=4, GATED=0, NORM=0,
-                    FORMAT=self.format(dtype),
+                    "blocks", "widen", X=NAMES[dtype], W="f32", ROWS=4, TILES=1, WARPS=4, AT_ONCE=1,
+                    GATED=0, NORM=0, FORMAT=self.format(dtype),
                 )  # fmt: skip
                 across = self.size[1]
                 given = (out, 0 if numbers is None else numbers, *self.pointers(), *self.shape, across)
@@ -148,10 +148,8 @@ def multiply(
     rows = out.size // outputs
     down, across = matrix.size[0] // (2 if gated else 1), matrix.size[1]
     uneven = matrix.shape[1] % WIDTH or x.data.ptr % 16 or distance * x.itemsize % 16
-    warps, stacked = _split(down, across, gated)
-    blocks = -(-down // ((1 if gated else stacked) * max(1, 4 // warps)))
-    once = blocks <= 2 * multiprocessors()  # there is room for all blocks, each of which would make a norm
-    first = fusion.norm_before(x, residual) if once and not uneven else None
+    cut = _cut(rows, down, across, gated)
+    first = None if uneven else fusion.norm_before(x, residual)
     norm, how, shared = fusion.norm_arguments(first)
     graph.flush()
     if uneven:
@@ -162,18 +160,38 @@ def multiply(
     vector = bias if bias is not None else scale
     run = function(
         "blocks", "multiply_blocks", X=NAMES[x.dtype], W="f32" if vector is None else NAMES[vector.dtype],
-        GROUPS=-(-rows // 8), TILES=stacked, WARPS=warps, GATED=int(gated), NORM=norm, FORMAT=matrix.format(x.dtype),
+        ROWS=4 if rows <= 4 else -(-rows // 8) * 8, TILES=cut.stacked, WARPS=cut.warps, AT_ONCE=cut.at_once,
+        GATED=int(gated), NORM=norm, FORMAT=matrix.format(x.dtype),
     )  # fmt: skip
     added, _, added_distance = (0, 0, 0) if residual is None else matrix_of(residual)
     vectors = [0 if each is None else each for each in (bias, scale)]
     sizes = (rows, outputs, down, across, distance, added_distance, activation)
     arguments = (out, x if first is None else first.x, *matrix.pointers(), *vectors, added, *sizes, *how)
-    run((blocks,), (32 * max(4, warps),), arguments, shared)
+    run((cut.blocks,), (32 * max(4, cut.warps),), arguments, shared)
 
 
-def _split(down: int, across: int, gated: bool) -> tuple[int, int]:
-    """Warps that share a row of tiles, and tiles, one below the other, of each warp."""
-    warps, most = 1, 16 if down <= 128 else 8
-    while warps < most and down * warps < 16384 and across >= 4 * warps:
+class _Cut(NamedTuple):
+    """How ``multiply_blocks`` shares out its work.
+
+    Attributes:
+        warps: that share a stack of tiles.
+        stacked: tiles in it.
+        at_once: blocks that a multiprocessor has registers for.
+        blocks: which take stack after stack.
+    """
+
+    warps: int
+    stacked: int
+    at_once: int
+    blocks: int
+
+
+def _cut(rows: int, down: int, across: int, gated: bool) -> _Cut:
+    """See ``_Cut``; there are ``down`` rows of tiles (of gates, if it is gated), and ``across`` tiles in each."""
+    warps = 1
+    while warps < 16 and across >= 4 * warps:
         warps *= 2
-    return warps, 2 if gated or down > 2 * multiprocessors() else 1
+    stacked = 2 if gated or down > 2 * multiprocessors() else 1
+    of_block = max(1, 4 // warps) * (1 if gated else stacked)
+    at_once = (32 if rows <= 8 else 16) // max(4, warps)
+    return _Cut(warps, stacked, at_once, min(-(-down // of_block), at_once * multiprocessors()))

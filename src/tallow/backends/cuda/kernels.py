@@ -63,16 +63,20 @@ class Kernel:
         waits: whether the source calls ``wait_for_previous``, and the card can launch early.
     """
 
-    __slots__ = ("_address", "_function", "_waits")
+    __slots__ = ("_address", "_function", "_shared", "_waits")
 
     def __init__(self, function: Any, waits: bool) -> None:
         self._function = function
         self._address = function.ptr
         self._waits = waits
+        self._shared = 48 << 10  # bytes that a block may be given, which is to be asked for beyond this
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int = 0) -> None:
         """Launch it on the current stream."""
         graph.flush()
+        if shared > self._shared:
+            driver.funcSetAttribute(self._address, _MAX_DYNAMIC_SHARED, shared)
+            self._shared = shared
         room, early = _room, self._waits and graph.recording()
         if not room.config:
             room.prepare()
@@ -113,13 +117,12 @@ def _launcher() -> Any:
     return launch
 
 
-def function(file: str, name: str, shared: int = 0, **macros: Any) -> Kernel:
+def function(file: str, name: str, **macros: Any) -> Kernel:
     """A kernel for the current card.
 
     Args:
         file: its source, without ``.cu``.
         name: its name there.
-        shared: bytes of shared memory that it will be launched with.
         macros: what the source leaves open.
     """
     key = (file, name, cupy.cuda.runtime.getDevice(), *macros.values())
@@ -129,8 +132,6 @@ def function(file: str, name: str, shared: int = 0, **macros: Any) -> Kernel:
         module = cupy.cuda.function.Module()
         module.load(machine_code(f"{file}.cu", macros, architecture(card)))
         loaded = module.get_function(name)
-        if shared > 48 << 10:
-            driver.funcSetAttribute(loaded.ptr, _MAX_DYNAMIC_SHARED, shared)
         waits = file not in _WHOLLY_AFTER and card >= (9, 0)
         if waits:  # a multiprocessor divides its memory anew when it is idle only: all divide it alike, to begin early
             driver.funcSetAttribute(loaded.ptr, _SHARED_CARVEOUT, 100)

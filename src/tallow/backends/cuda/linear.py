@@ -183,9 +183,9 @@ def _few(
     given = (out, x if first is None else first.x, numbers, *parts, added, *sizes)
     chunk = _CHUNK if scaled < 2 else _CHUNK + _CHUNK // 4
     warps, blocks, depth = _cut(rows, outputs, inputs * numbers.itemsize, chunk, room)
-    most, third = depth * chunk + fusion.MOST_BYTES, "f32" if vector is None else NAMES[vector.dtype]
+    third = "f32" if vector is None else NAMES[vector.dtype]
     run = function(
-        "matvec", "matvec", most, X=NAMES[x.dtype], Y=kind, W=third, ROWS=at_once, WARPS=warps, GATED=int(gated),
+        "matvec", "matvec", X=NAMES[x.dtype], Y=kind, W=third, ROWS=at_once, WARPS=warps, GATED=int(gated),
         SCALED=scaled, NORM=norm, DEPTH=depth,
     )  # fmt: skip
     run((blocks,), (256,), (*given, factors, places[1], places[0], *how), depth * chunk + room)
