@@ -69,17 +69,16 @@ class Kernel:
         self._function = function
         self._address = function.ptr
         self._waits = waits
-        self._shared = 48 << 10  # bytes that a block may be given, which is to be asked for beyond this
+        self._shared = 0  # bytes that have been asked for, for each block
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int = 0) -> None:
         """Launch it on the current stream."""
         graph.flush()
-        if shared > self._shared:
-            driver.funcSetAttribute(self._address, _MAX_DYNAMIC_SHARED, shared)
-            self._shared = shared
         room, early = _room, self._waits and graph.recording()
         if not room.config:
             room.prepare()
+        if shared > self._shared:
+            self._ask_for(shared)
         sizes = (*grid, 1, 1)[:3] + (*block, 1, 1)[:3]
         stream = cupy.cuda.get_current_stream().ptr
         attributes = (_EARLY_ADDRESS, 1) if early else (0, 0)
@@ -91,7 +90,15 @@ class Kernel:
         if status:
             raise driver.CUDADriverError(status)
 
+    def _ask_for(self, shared: int) -> None:
+        """Ask for shared memory, as is needed where a block has more than 48 KB, the kernel's own included."""
+        with _lock:
+            if shared > self._shared:
+                driver.funcSetAttribute(self._address, _MAX_DYNAMIC_SHARED, shared)
+                self._shared = shared
 
+
+_lock = threading.Lock()
 _Array = cupy.ndarray
 
 
