@@ -166,19 +166,27 @@ def ratios(mine, theirs):
     return found, f"; Transformers: {told}" if found else ""
 
 
-def report(question, verdict, figures, args):
-    """Print a line, and keep it in results/ with the card, its driver, versions and the date."""
+def report(question, verdict, figures, args=None):
+    """Print a line, and keep it in results/ with the card, its driver, versions and the date.
+
+    Args:
+        question: names the file.
+        verdict: the line.
+        figures: that it stands on.
+        args: from `arguments`, where there is a peer.
+    """
     print(verdict, flush=True)
     RESULTS.mkdir(exist_ok=True)
     shown = subprocess.run(
         ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True
     )
     card, driver = (part.strip() for part in shown.stdout.splitlines()[0].split(","))
-    peers = ("torch", "transformers") if has_peer(args.peer_python) else ()
+    python = args.peer_python if args else sys.executable
+    peers = ("torch", "transformers") if args and has_peer(python) else ()
     entry = {
         "date": datetime.date.today().isoformat(), "verdict": verdict, "figures": figures,
         "machine": {"card": card, "driver": driver},
-        "versions": {"cupy": cupy.__version__, **versions(*peers, python=args.peer_python)},
+        "versions": {"cupy": cupy.__version__, **versions(*peers, python=python)},
     }  # fmt: skip
     with open(RESULTS / f"{question}.jsonl", "a") as file:
         file.write(json.dumps(entry) + "\n")
