@@ -32,3 +32,22 @@ def test_threads_that_launch_at_once():
     with ThreadPoolExecutor(8) as pool:
         for expected, found in pool.map(work, range(0, 8000, 100)):
             assert all(map(np.array_equal, expected, found))
+
+
+def test_products_of_two_streams_at_once():
+    """A product that is shared out by columns adds up in memory of its own."""
+    import cupy
+
+    weight = Tensor(np.random.default_rng(0).standard_normal((192, 8192), np.float32) / 90).to("cuda", "bfloat16")
+
+    def work(seed):
+        x = np.random.default_rng(seed).standard_normal((64, 8192), np.float32)
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            on_card = Tensor(x).to("cuda", "bfloat16")
+            found = [ops.linear(on_card, weight).float().numpy() for _ in range(200)]
+            stream.synchronize()
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(4)):
+            assert all(np.array_equal(found[0], each) for each in found)

@@ -15,11 +15,12 @@ import threading
 from typing import Any, NamedTuple
 
 import cupy
+import numpy as np
 
 from tallow import dtypes
 from tallow.backends.cuda import graph
 from tallow.backends.cuda.compiler import load_library
-from tallow.backends.cuda.memory import lack, outside_pools
+from tallow.backends.cuda.memory import lack
 from tallow.errors import DeviceError, OutOfMemoryError
 
 ACTIVATIONS = {"gelu_tanh": 32, "relu": 2}
@@ -34,7 +35,7 @@ _SCALE_POINTERS, _SCALE_MODES = (17, 18), (31, 32)  # of A and B
 _EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
 _MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
 _ALIGNMENTS = (5, 6, 7, 8)  # of A, B, C and D
-WORKSPACE = 32 << 20
+_WORKSPACE = 32 << 20  # bytes that an algorithm may ask for
 _CANDIDATES = 16  # algorithms of a product that are asked for
 _ROUNDS = 7  # of a trial
 _ROWS_FOR_TRIAL, _USES_BEFORE_TRIAL = 2048, 20  # when it pays to try them all: batches, which are alike, not prompts
@@ -102,14 +103,14 @@ class _Plan:
         )
         self.out = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(outputs))
         # Without a workspace the share of each multiprocessor is fixed: faster where there is work enough for all.
-        limits = (0, WORKSPACE) if rows >= _ROWS_FOR_TRIAL else (WORKSPACE, 0)
-        self.candidates = [(algorithm, limit) for limit in limits for algorithm in self._named(limit, aligned)]
+        limits = (0, _WORKSPACE) if rows >= _ROWS_FOR_TRIAL else (_WORKSPACE, 0)
+        self.candidates = [way for limit in limits for way in self._named(limit, aligned)]
         if not self.candidates:
             raise DeviceError(f"cuBLASLt has no algorithm for a product of {sizes} in {dtype}")
         self.way = self.candidates[0]
         self.uses_before_trial = _USES_BEFORE_TRIAL if rows >= _ROWS_FOR_TRIAL else -1
 
-    def _named(self, workspace: int, aligned: int) -> list[Any]:
+    def _named(self, workspace: int, aligned: int) -> list[tuple[Any, int]]:
         """The algorithms that cuBLASLt's heuristics name, the one they think the fastest first."""
         preference = _made("cublasLtMatmulPreferenceCreate")
         _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MOST_WORKSPACE, ctypes.c_size_t(workspace))
@@ -123,14 +124,17 @@ class _Plan:
         _call("cublasLtMatmulPreferenceDestroy", preference)
         if status not in (0, _NOT_SUPPORTED):
             raise DeviceError(f"cublasLtMatmulAlgoGetHeuristic failed with status {status}")
-        return [each.algorithm for each in found[: count.value] if not each.state]
+        return [(each.algorithm, each.workspace) for each in found[: count.value] if not each.state]
 
-    def run(self, way: tuple[Any, int], weight: int, x: int, added: int, out: int, workspace: int, stream: int) -> None:
+    def run(self, way: tuple[Any, int], weight: int, x: int, added: int, out: int) -> None:
         """Do the product in a way, with what lies at these addresses."""
         algorithm, nbytes = way
+        # Held until the product is in the stream: what comes later there may have it.
+        workspace = cupy.empty(nbytes, np.uint8).data if nbytes else None
+        stream = cupy.cuda.get_current_stream().ptr
         _call(
             "cublasLtMatmul", self._handle, self.product, _ONE, weight, self.weight, x, self.x, self._adds, added,
-            self.added, out, self.out, algorithm, workspace, nbytes, stream,
+            self.added, out, self.out, algorithm, workspace and workspace.ptr, nbytes, stream,
         )  # fmt: skip
 
     def try_all(self, *addresses: int) -> None:
@@ -167,7 +171,6 @@ class _Plan:
 
 _ONE, _ZERO = ctypes.byref(ctypes.c_float(1)), ctypes.byref(ctypes.c_float(0))
 _plans: dict[Any, _Plan] = {}
-_workspaces: dict[int, Any] = {}
 _lock = threading.Lock()  # a plan's descriptor holds the bias of the call at hand
 
 
@@ -213,18 +216,15 @@ def multiply(
         plan = _plans.get(key)
         if plan is None:
             plan = _plans[key] = _Plan(_handle(index), out.dtype, sizes, epilogue, aligned, scaling)
-        if index not in _workspaces:
-            _workspaces[index] = outside_pools(WORKSPACE)
         if bias is not None:
             plan.set_bias(bias.data.ptr)
         if scaled is not None:
             plan.set_scales(*(scales.data.ptr for scales in scaled[1:]))
-        addresses = (*operands, _workspaces[index].ptr, cupy.cuda.get_current_stream().ptr)
         if plan.uses_before_trial >= 0 and not graph.recording():
             if plan.uses_before_trial == 0:
-                plan.try_all(*addresses)
+                plan.try_all(*operands)
             plan.uses_before_trial -= 1
-        plan.run(plan.way, *addresses)
+        plan.run(plan.way, *operands)
 
 
 @functools.cache

@@ -119,13 +119,9 @@ def lasting(size: int, dtype: Any) -> Any:
         dtype: NumPy's.
     """
     nbytes = size * np.dtype(dtype).itemsize
-    array = cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(outside_pools(nbytes), 0))
+    outside_pools = allocated(cupy.cuda.Memory, nbytes)  # and so in no recording that may be going on
+    array = cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(outside_pools, 0))
     stream = cupy.cuda.Stream(non_blocking=True)  # not the one that is being recorded
     array.data.memset_async(0, nbytes, stream)
     stream.synchronize()
     return array
-
-
-def outside_pools(nbytes: int) -> Any:
-    """Memory that belongs to no pool, and so to no recording that may be going on."""
-    return allocated(cupy.cuda.Memory, nbytes)
