@@ -9,6 +9,7 @@ import pytest
 
 import tallow as tl
 from tallow.models.registry import find_class
+from tallow.ops import linear
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
@@ -64,6 +65,14 @@ def test_operations(leave):
     del x
     assert works()
     assert tl.ones(1 << 24, device="cuda").sum().item() == 1 << 24
+
+
+def test_products(leave):
+    x, weight = (Tensor(numbers(rows, 256)).to("cuda", "bfloat16") for rows in (4096, 16384))
+    leave(100 * MB)
+    with pytest.raises(tl.OutOfMemoryError, match=r"linear: cuda:0 cannot give 134\.2 MB"):
+        linear(x, weight)
+    assert works()
 
 
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8", "q4_1"])

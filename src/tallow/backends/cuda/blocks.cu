@@ -193,10 +193,10 @@ extern "C" __global__ void widen(X* out, const i64* ids, const u32* codes, const
     const float row_scale = Format::OF_ROWS ? __uint_as_float(scales[row]) : 0.0f;
     const int lane = row % 8 * 4 + threadIdx.x % 4;
     const Planes tiles = Format::from({codes, high, scales, supers}, row / TILE_HEIGHT * across, lane);
-    for (i64 at = threadIdx.x / 4; at < across; at += blockDim.x / 4) {
+    for (int at = threadIdx.x / 4; at < across; at += blockDim.x / 4) {
         Tile tile;
-        Format::load(tile, tiles, static_cast<int>(at), static_cast<int>(at));
-        const i64 column = at * TILE_WIDTH + threadIdx.x % 4 * 4;
+        Format::load(tile, tiles, at, at);
+        const i64 column = static_cast<i64>(at) * TILE_WIDTH + threadIdx.x % 4 * 4;
         if (row / 8 % 2)
             write<1>(out, tile, row_scale, column, columns);
         else

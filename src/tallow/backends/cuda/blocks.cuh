@@ -126,7 +126,7 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
     // would be lost.
     static constexpr bool AS_RAISED = MINIMA && sizeof(V) == 2;
     static constexpr int STEP = RUN == 16 ? 16 : 32;
-    static constexpr int CODE_WORDS = BITS == 8 ? 8 : 4;
+    static constexpr int CODE_WORDS = BITS == 8 ? 8 : 4, HIGH_WORDS = BITS == 6 ? 2 : BITS == 5 ? 1 : 0;
     static constexpr int SCALE_WORDS = RUN == 0 ? 0 : SCALES == 2 ? 8 : SCALES == 0 && MINIMA ? 4 : 2;  // of two rows
 
     // What a lane has of a tile: in rows lane / 4 and lane / 4 + 8, the columns 16 i + 4 (lane % 4) + 0 to 3.
@@ -136,23 +136,21 @@ template <class V, int BITS, int RUN, int SCALES, bool MINIMA, int OFFSET> struc
 
     // What a lane has of the tiles from a number on, the first of a row.
     static DEVICE Planes from(const Planes& planes, i64 number, int lane) {
-        constexpr int HIGH = BITS == 6 ? 2 : 1;
-        return {planes.codes + number * CODE_WORDS * 32 + lane * 4, planes.high + (number * 32 + lane) * HIGH,
+        return {planes.codes + number * CODE_WORDS * 32 + lane * 4, planes.high + (number * 32 + lane) * HIGH_WORDS,
                 planes.scales + (number * 8 + lane / 4) * SCALE_WORDS, planes.supers + (number / 4 * 8 + lane / 4) * 2};
     }
 
     // What it has from some tiles further on, but for the supers.
     static DEVICE void move(Planes& planes, int tiles) {
         planes.codes += tiles * CODE_WORDS * 32, planes.scales += tiles * 8 * SCALE_WORDS;
-        planes.high += tiles * (BITS == 6 ? 64 : 32);
+        planes.high += tiles * HIGH_WORDS * 32;
     }
 
     // Loads the tile that lies some behind where the planes have been moved to, `at` of its row.
     static DEVICE void load(Tile& tile, const Planes& planes, int behind, int at) {
         stream<4>(tile.codes, planes.codes + behind * (CODE_WORDS * 32));
         if constexpr (BITS == 8) stream<4>(tile.codes + 4, planes.codes + behind * (CODE_WORDS * 32) + 128);
-        if constexpr (BITS == 5) stream<1>(tile.high, planes.high + behind * 32);
-        if constexpr (BITS == 6) stream<2>(tile.high, planes.high + behind * 64);
+        if constexpr (HIGH_WORDS > 0) stream<HIGH_WORDS>(tile.high, planes.high + behind * (32 * HIGH_WORDS));
         if constexpr (RUN > 0) stream<SCALE_WORDS>(tile.scales, planes.scales + behind * (8 * SCALE_WORDS));
         if constexpr (SCALES == 1) {  // which four tiles have in common
             const uint2 two = *reinterpret_cast<const uint2*>(planes.supers + at / 4 * 16);

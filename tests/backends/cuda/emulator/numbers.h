@@ -60,7 +60,7 @@ inline void multiply_add_bf16(unsigned& to, unsigned a, unsigned b, unsigned c) 
 inline void add_f16(unsigned& to, unsigned a, unsigned b) {
     to = to_f16(from_f16(a >> 16) + from_f16(b >> 16)) << 16 | to_f16(from_f16(a & 0xffff) + from_f16(b & 0xffff));
 }
-inline void mask_and_add(unsigned& to, unsigned bits, unsigned mask, unsigned others) { to = (bits & mask) | others; }
+inline void mask_and_join(unsigned& to, unsigned bits, unsigned mask, unsigned others) { to = (bits & mask) | others; }
 inline void power_of_two_of(float& to, float x) { to = exp2f(x); }
 inline void larger_or_nan(float& to, float a, float b) { to = a != a || b != b ? NAN : fmaxf(a, b); }
 

@@ -13,7 +13,7 @@ CALLS = {
     "ex2.": "power_of_two_of", "cp.async.cg": "copy_later", "cp.async.ca": "copy_word_later",
     "cp.async.commit_group": "close_copies", "cp.async.wait_group": "wait_for_copies",
     ".trans.shared.b16": "load_matrices<true>", "m8n8.x4.shared.b16": "load_matrices<false>",
-    "lop3.b32": "mask_and_add", "fma.rn.bf16x2": "multiply_add_bf16", "add.rn.f16x2": "add_f16",
+    "lop3.b32 %0, %1, %2, %3, 0xea": "mask_and_join", "fma.rn.bf16x2": "multiply_add_bf16", "add.rn.f16x2": "add_f16",
     "f32.bf16.bf16.f32": "multiply_matrices<true>",
     "f32.f16.f16.f32": "multiply_matrices<false>",
     "wgmma.mma_async": "multiply_later<SAME<T, bf16>>(c, ", '" TYPE "': "multiply_matrices<SAME<T, bf16>>",
