@@ -68,9 +68,14 @@ def _raise_again(lost: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(lost)
         return
 
+    main_thread = _thread.get_ident()  # where Python calls the handlers of signals
+
     def interrupt() -> None:
         time.sleep(0.01)  # until the finaliser has ended
-        _thread.interrupt_main()
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main_thread, signal.SIGINT)  # which ends a call that waits, too
+        else:
+            _thread.interrupt_main()
 
     _thread.start_new_thread(interrupt, ())
 
