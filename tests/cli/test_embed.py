@@ -254,6 +254,7 @@ def test_a_journal_forgets_files_that_have_changed(tmp_path):
         Journal(str(tmp_path / "v"), {"model": "n"})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_and_the_same_command_again(clap, tmp_path):
     """As a process, with a real signal."""

@@ -47,6 +47,7 @@ def test_one_window(speech, recording, timestamps):
     assert written(found) == golden[key]
 
 
+@pytest.mark.slow
 def test_a_long_recording(speech):
     model, golden = speech
     found = model.transcribe(recordings.long(), **EXACT)
@@ -57,6 +58,7 @@ def test_a_long_recording(speech):
     assert [s[2] for s in ours] == [s[2] for s in theirs]
 
 
+@pytest.mark.slow
 def test_beams_and_samples_write_sensible_text(tiny):
     for options in ({"beam_size": 5, "temperature": 0.0}, {"temperature": 0.2, "seed": 1}):
         text = tiny.transcribe(recordings.harbour(), language="en", **options).text.lower()
@@ -64,6 +66,7 @@ def test_beams_and_samples_write_sensible_text(tiny):
         assert "it writes down what it hears" in text
 
 
+@pytest.mark.slow
 def test_a_seed_fixes_a_sample(tiny):
     texts = [tiny.transcribe(recordings.harbour(), temperature=1.0, best_of=2, seed=s).text for s in (3, 3, 4, 5)]
     assert texts[0] == texts[1]
@@ -98,6 +101,7 @@ def test_nothing_is_invented_for_silence(tiny, kind):
     assert found.duration == pytest.approx(len(sound) / 16_000)
 
 
+@pytest.mark.slow
 def test_prompts_and_hotwords_change_the_spelling(tiny):
     plain = tiny.transcribe(recordings.harbour(), **GREEDY).text
     assert "harbor " in plain
@@ -112,6 +116,7 @@ def test_clips(tiny):
     assert all(14.5 <= s.start < s.end <= 22.7 for s in found.segments)
 
 
+@pytest.mark.slow
 def test_one_model_serves_threads_at_once(tiny):
     sounds = [recordings.harbour(), recordings.harbour()[: 4 * 16_000], recordings.long()[: 40 * 16_000]]
     alone = [tiny.transcribe(sound, **GREEDY, word_timestamps=True) for sound in sounds]
@@ -128,6 +133,7 @@ def test_one_model_serves_threads_at_once(tiny):
     assert together == alone
 
 
+@pytest.mark.slow
 def test_samples_of_another_rate_and_bytes(tiny):
     data = (recordings.ROOT / "examples" / "harbour.flac").read_bytes()
     expected = tiny.transcribe(recordings.harbour(), **GREEDY).text

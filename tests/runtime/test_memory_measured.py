@@ -23,9 +23,12 @@ from tests.recordings import ROOT
 from tests.runtime.published import Recording
 
 CLEAR = "/proc/self/clear_refs"
-pytestmark = pytest.mark.skipif(
-    not os.access(CLEAR, os.W_OK), reason="this system does not let a process reset its peak memory"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.access(CLEAR, os.W_OK), reason="this system does not let a process reset its peak memory"
+    ),
+]
 
 MEASURE = """
 import sys

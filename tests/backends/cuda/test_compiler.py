@@ -78,6 +78,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "tallow" / "kernels"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", compiler.ARCHITECTURES)
 @pytest.mark.parametrize(("file", "macros"), VARIANTS, ids=lambda value: value if type(value) is str else "")
 def test_every_kernel_compiles_without_warnings_for_every_architecture(file, macros, arch):
