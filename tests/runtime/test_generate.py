@@ -1,5 +1,7 @@
 import dataclasses
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,6 +294,26 @@ def test_results_say_how_long_it_took(model):
     assert result.timings.prefill > 0 < result.timings.decode
     assert result.tokens_per_second == pytest.approx(4 / result.timings.decode)
     assert dataclasses.replace(result, ids=[]).tokens_per_second == 0
+
+
+def test_what_the_reader_does_between_two_pieces_is_not_counted(monkeypatch):
+    model = small_model()
+
+    def seconds(pause, prompts):
+        now = [0.0]
+
+        def tick():
+            now[0] += 1.0  # a second passes whenever the clock is looked at
+            return now[0]
+
+        monkeypatch.setattr(sys.modules[generate.__module__], "time", SimpleNamespace(perf_counter=tick))
+        stream = model.generate(prompts, max_tokens=6, ignore_eos=True, stream=True)
+        for _ in stream:
+            now[0] += pause
+        return [(one.timings.prefill, one.timings.decode) for one in stream.result()]
+
+    for prompts in (["the cat"], ["the cat", "a mat sat"]):
+        assert seconds(1000.0, prompts) == seconds(0.0, prompts)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])

@@ -129,6 +129,30 @@ def test_a_session_follows_one_prompt(model):
         model.session().generate(["a", "b"])
 
 
+def test_several_prompts_with_a_session_are_refused_before_anything_is_computed(model, monkeypatch):
+    session = model.session()
+    expected = session.generate(LONG, max_tokens=3).ids
+    monkeypatch.setattr(model, "hidden", None)
+    with pytest.raises(ArgumentError, match="one prompt or conversation, found 2"):
+        model.generate(["a", "b"], session=session)
+    with pytest.raises(ArgumentError, match="one prompt or conversation, found 2"):
+        model.generate([[1, 2], [3]], session=session, stream=True, max_tokens=0)
+    talks = [[{"role": "user", "content": text}] for text in "ab"]
+    with pytest.raises(ArgumentError, match="one prompt or conversation, found 2"):
+        model.chat(talks, session=session)
+    monkeypatch.undo()
+    assert session.messages == []
+    again = session.generate(LONG, max_tokens=3)
+    assert (again.ids, again.reused_tokens) == (expected, again.prompt_tokens - 1)
+    assert [one.ids for one in model.generate([LONG], session=session, max_tokens=3)] == [expected]
+
+
+def test_another_models_session_is_refused(model):
+    other = small_model(context=400, num_hidden_layers=1)
+    with pytest.raises(ArgumentError, match="made by another model"):
+        model.generate("a", session=other.session())
+
+
 def test_a_failed_prompt_leaves_the_session_as_it_was(model):
     session = model.session()
     expected = session.generate(LONG, max_tokens=3).ids

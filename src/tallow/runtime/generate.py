@@ -49,7 +49,12 @@ def start(
 
     Returns:
         The answers, which are written as it is read.
+
+    Raises:
+        ArgumentError: for several prompts with a session, or one of another model.
     """
+    if not isinstance(memory, str):
+        memory.check(model, len(prompts))
     requests = [
         Request(ids, row, options, model.text, model.config.vocab_size, model.context)
         for row, ids in enumerate(prompts)
@@ -101,6 +106,7 @@ def generate(
     guesses: list[list[int]] = [[] for _ in active]
     options = requests[0].options  # those of all
     step.begin(options.sampling if options.plain else None)
+    away = 0.0  # seconds that the reader of the answers took
     try:
         while True:
             lasts = []
@@ -108,10 +114,12 @@ def generate(
                 id, piece, used = _take(request, scores, guess)
                 lasts.append((id, used))
                 now = time.perf_counter()
-                request.timings.prefill, request.timings.decode = middle - begun, now - middle
+                request.timings.prefill, request.timings.decode = middle - begun, now - middle - away
                 piece += request.end() if request.finish_reason else ""
                 if piece:
+                    left = time.perf_counter()
                     yield request.row, piece
+                    away += time.perf_counter() - left
             finished = any([request.finish_reason for request in active])
             if finished:
                 step.take_back()

@@ -64,6 +64,18 @@ class Session:
         if self._cache is not None:
             self._cache.truncate(0)
 
+    def check(self, model: LanguageModel, prompts: int) -> None:
+        """Raise ArgumentError if a call with this session has several prompts, or is another model's."""
+        if prompts != 1:
+            raise ArgumentError(
+                f"session=: a session follows one prompt or conversation, found {prompts}; "
+                "ask one at a time, each with a session of its own, or all without one"
+            )
+        if model is not self._model:
+            raise ArgumentError(
+                "session=: this session was made by another model; llm.session() makes one for this model"
+            )
+
     def take(self, prompt: Sequence[int], answer: int) -> tuple[DecodeStep, int]:
         """A step over the session's cache, cut back to what it shares with a prompt, and how many tokens that are.
 
