@@ -179,6 +179,19 @@ class TestDownload:
         with pytest.raises(DownloadError, match=r"s-1\.safetensors"):
             hub.resolve("o/n")
 
+    def test_named_chat_templates(self, server, model):
+        named = {f"additional_chat_templates/{name}": b"{{ tools }}" for name in ("tool_use.jinja", "rag.jinja")}
+        others = {
+            "additional_chat_templates/a/b.jinja": b"",
+            "additional_chat_templates/a.py": b"",
+            "onnx/c.jinja": b"",
+        }
+        server.repositories["o/m"] = model | named | others
+        folder = hub.resolve("o/m")
+        assert sorted(os.listdir(os.path.join(folder, "additional_chat_templates"))) == ["rag.jinja", "tool_use.jinja"]
+        assert read(folder, "additional_chat_templates/rag.jinja") == b"{{ tools }}"
+        assert not os.path.exists(os.path.join(folder, "onnx"))
+
     def test_an_interrupted_download_goes_on_where_it_stopped(self, server, model, monkeypatch):
         monkeypatch.setattr("time.sleep", lambda _: None)  # between the library's own tries
         monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)

@@ -108,6 +108,35 @@ def test_back_to_transformers(published, tmp_path):
     assert after.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False) == "<|im_start|>hello"
 
 
+NAMED = {"default": "{{ messages[0].content }}", "tool_use": "{{ tools|tojson }}", "rag": "{{ bos_token }}rag"}
+
+
+@pytest.mark.parametrize("in_files", [True, False])
+def test_named_chat_templates_as_transformers_saves_and_reads_them(tmp_path, in_files):
+    config = transformers.Qwen2Config(vocab_size=byte_level().get_vocab_size(), **SIZES)
+    transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path / "a")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level(), bos_token="<|im_start|>")
+    theirs.chat_template = NAMED
+    theirs.save_pretrained(tmp_path / "a", save_jinja_files=in_files)
+    assert (tmp_path / "a" / "additional_chat_templates" / "tool_use.jinja").is_file() == in_files
+    convert(tmp_path / "a", tmp_path / "b")
+    convert(tmp_path / "b", tmp_path / "m.gguf")
+    convert(tmp_path / "m.gguf", tmp_path / "c")
+    messages, tools = [{"role": "user", "content": "x"}], [{"type": "function", "function": {"name": "f"}}]
+    for name in ("a", "b", "c"):
+        again = transformers.AutoTokenizer.from_pretrained(tmp_path / name)
+        assert again.chat_template == NAMED
+        template = ours(tmp_path / name)[0].text.template
+        for given in ({}, {"tools": tools}, {"chat_template": "rag"}, {"tools": tools, "chat_template": "default"}):
+            expected = again.apply_chat_template(messages, tokenize=False, **given)
+            chosen = template.chosen(given.get("tools"), given.get("chat_template"))
+            assert chosen.render(messages, tools=given.get("tools"), add_generation_prompt=False) == expected
+    gguf = pytest.importorskip("gguf", reason="needs the gguf package")
+    fields = gguf.GGUFReader(tmp_path / "m.gguf").fields
+    assert fields["tokenizer.chat_template.tool_use"].contents() == NAMED["tool_use"]
+    assert fields["tokenizer.chat_templates"].contents() == ["rag", "tool_use"]
+
+
 def test_from_blocks_to_other_blocks(published, tmp_path):
     folder, _ = published
     convert(folder, tmp_path / "a.gguf", "q8_0")

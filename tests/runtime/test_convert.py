@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -86,6 +87,49 @@ def test_a_folders_other_files_come_along(tmp_path):
     convert(tmp_path / "a", tmp_path / "b", "float16")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+
+
+NAMED = {"default": "{{ messages[0].content }}", "tool_use": "{{ tools }}", "rag": "{{ documents }}"}
+
+
+@pytest.mark.parametrize("layout", ["list", "files", "json"])
+def test_named_chat_templates_are_kept(tmp_path, layout):
+    (tmp_path / "a").mkdir()
+    publish(tmp_path / "a")
+    path = tmp_path / "a" / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    several = [{"name": name, "template": template} for name, template in NAMED.items()]
+    if layout == "list":
+        settings["chat_template"] = several
+    else:
+        del settings["chat_template"]
+    path.write_text(json.dumps(settings))
+    if layout == "json":
+        (tmp_path / "a" / "chat_template.json").write_text(json.dumps({"chat_template": several}))
+    if layout == "files":
+        (tmp_path / "a" / "chat_template.jinja").write_text(NAMED["default"])
+        (tmp_path / "a" / "additional_chat_templates").mkdir()
+        for name in ("tool_use", "rag"):
+            (tmp_path / "a" / "additional_chat_templates" / f"{name}.jinja").write_text(NAMED[name])
+    chain = ["a", "b", "m.gguf", "again.gguf", "c"]
+    for source, target in itertools.pairwise(chain):
+        convert(tmp_path / source, tmp_path / target, "float32")
+        assert load(tmp_path / target).text.templates.sources == NAMED
+    metadata = open_gguf(tmp_path / "m.gguf").metadata
+    assert metadata["tokenizer.chat_template"] == NAMED["default"]
+    assert metadata["tokenizer.chat_template.tool_use"] == NAMED["tool_use"]
+    assert metadata["tokenizer.chat_templates"].tolist() == ["rag", "tool_use"]
+
+
+def test_names_of_templates_in_gguf_are_letters_and_digits(tmp_path):
+    publish(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    several = [{"name": "../tool-use", "template": "a"}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": several}))
+    convert(tmp_path, tmp_path / "m.gguf")
+    convert(tmp_path / "m.gguf", tmp_path / "back")
+    for name in ("m.gguf", "back"):
+        assert load(tmp_path / name).text.templates.sources == {"___tool_use": "a"}  # and no default was made up
 
 
 def test_what_cannot_be_converted(tmp_path):

@@ -46,6 +46,21 @@ def test_what_may_become_a_stop_string_is_held_back():
     assert feed("xx\n\nyy", ["\n\n"])[2][:3] == ["x", "x", ""]
 
 
+def test_special_tokens_are_kept_if_they_are_asked_for():
+    tokenizer = vocabulary()
+    ids = tokenizer.encode("a<|im_start|>b<|im_end|>", special=True)
+    for keep, stops, expected in (
+        ((), (), "ab"),
+        (("<|im_start|>", "no token"), (), "a<|im_start|>b"),
+        (("<|im_start|>",), ("start|>b",), "a<|im_"),
+    ):
+        until = TextUntilStop(tokenizer, stops, keep)
+        for id in ids:
+            until.add(id)
+        until.end()
+        assert until.text == expected
+
+
 def test_characters_come_whole():
     tokenizer = vocabulary()
     until = TextUntilStop(tokenizer)

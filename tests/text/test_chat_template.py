@@ -46,10 +46,41 @@ def test_the_template_for_tools_is_used_for_them():
     assert template.render("x") == "a"
     assert template.render("x", tools=[WEATHER]) == "b"
     assert template.render("x", tools=[]) == "a"
-    with pytest.raises(TemplateError, match="no default"):
+    with pytest.raises(TemplateError, match=r"no 'default' among the model's chat templates \('rag'\)"):
         ChatTemplate({"rag": "a"}).render("x")
-    assert ChatTemplate("{{ enable_thinking }}").reads("enable_thinking")
-    assert not ChatTemplate("").reads("enable_thinking")
+
+
+def test_a_template_is_chosen_by_name_or_given():
+    template = ChatTemplate({"default": "a", "tool_use": "b", "rag": "{{ bos_token }}c"}, TOKENS)
+    assert template.chosen([WEATHER]).render("x") == "b"
+    assert template.chosen([WEATHER], "default").render("x", tools=[WEATHER]) == "a"
+    assert template.chosen(None, "rag").render("x") == "<|begin_of_text|>c"
+    assert template.chosen([WEATHER], "{{ messages[0].content }}").render("x", tools=[WEATHER]) == "x"
+    assert ChatTemplate({}, TOKENS).chosen(None, "{{ eos_token }}").render("x") == "</s>"
+    with pytest.raises(TemplateError, match=r"no 'tool-use' among .*'default', 'tool_use', 'rag'.*a template's text"):
+        template.chosen(None, "tool-use")
+    with pytest.raises(TemplateError, match="it has none"):
+        ChatTemplate({}).chosen()
+
+
+def test_what_a_template_reads():
+    assert ChatTemplate("{% if tools %}{{ enable_thinking }}{% endif %}").reads("tools")
+    assert ChatTemplate("{% if not tools is defined %}{% set tools = none %}{% endif %}").reads("tools")
+    assert not ChatTemplate("{# tools #}I have no tools.{% set tools = 1 %}").reads("tools")
+    assert ChatTemplate("a</think>").mentions("</think>")
+    assert not ChatTemplate("").mentions("</think>")
+    with pytest.raises(TemplateError, match="line 1"):
+        ChatTemplate("{% if %}").reads("tools")
+    with pytest.raises(TemplateError, match="too deep"):
+        ChatTemplate("{{ " + "(" * 10_000).reads("tools")
+
+
+def test_content_of_none_is_no_content():  # as Transformers 5 has it: templates that know only texts fail on None
+    source = (
+        "{{ 'content' in messages[0] }} {{ messages[0].content is none }} {{ messages[0].tool_calls[0].id is none }}"
+    )
+    message = {"role": "assistant", "content": None, "tool_calls": [{"id": None}]}
+    assert render(source, [message]) == "False False True"
 
 
 def test_what_a_template_says_of_the_conversation_is_the_message():

@@ -6,7 +6,7 @@ import pytest
 from tallow.errors import ArgumentError, TemplateError, WeightsError
 from tallow.text.language import Text
 
-from .vocabularies import as_gguf, byte_level
+from .vocabularies import as_gguf, byte_level, strings
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,49 @@ def test_where_the_template_lies(folder):
     assert text(folder).template.render("x") == "c"
     write(folder, "chat_template.jinja", "d")
     assert text(folder).template.render("x") == "d"
+
+
+def test_templates_by_name(folder):
+    (folder / "additional_chat_templates").mkdir()
+    write(folder, "additional_chat_templates/tool_use.jinja", "tools")
+    write(folder, "additional_chat_templates/rag.jinja", "documents")
+    write(folder, "additional_chat_templates/readme.txt", "no template")
+    said = text(folder).templates
+    assert said.sources.keys() == {"default", "tool_use", "rag"}  # the default of tokenizer_config.json
+    assert said.chosen([{}]).render("x") == "tools"
+    assert said.chosen(None, "rag").render("x") == "documents"
+    write(folder, "chat_template.jinja", "file")
+    assert text(folder).templates.sources == {"default": "file", "tool_use": "tools", "rag": "documents"}
+    damaged = [{"name": "a"}, {"name": [3], "template": "b"}, "c", {"name": "d", "template": "e"}]
+    write(folder, "tokenizer_config.json", {"chat_template": damaged})
+    (folder / "chat_template.jinja").unlink()
+    assert text(folder).templates.sources == {"d": "e", "tool_use": "tools", "rag": "documents"}
+
+
+@pytest.mark.parametrize("damaged", ["", [], {}, 3, {"default": 3}, [{"name": "default", "template": ""}]])
+def test_what_is_no_template_counts_as_none(folder, damaged):
+    write(folder, "tokenizer_config.json", {"chat_template": damaged})
+    assert not text(folder).has_template
+
+
+def test_templates_by_name_in_a_gguf_file(library):
+    metadata = as_gguf(library) | {
+        "tokenizer.chat_template": "one", "tokenizer.chat_template.tool_use": "two",
+        "tokenizer.chat_template.odd": 3, "tokenizer.chat_templates": strings(["tool_use", "odd"]),
+    }  # fmt: skip
+    checkpoint = SimpleNamespace(metadata=metadata, source=SimpleNamespace(where="m.gguf"))
+    assert Text.from_checkpoint(checkpoint).templates.sources == {"default": "one", "tool_use": "two"}
+    del metadata["tokenizer.chat_template"]
+    assert Text.from_checkpoint(checkpoint).template.chosen([{}]).render("x") == "two"
+
+
+def test_how_conversations_are_sampled():
+    assert Text().chat_sampling == {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+    assert Text(defaults={"repetition_penalty": 1.1, "top_k": 9}).chat_sampling == {
+        "temperature": 0.8, "top_k": 9, "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.1,
+    }  # fmt: skip
+    said = {"temperature": 0.6, "top_p": 0.9}
+    assert Text(defaults=said).chat_sampling == said
 
 
 def test_what_is_missing_is_said_when_it_is_needed(tmp_path):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tallow import ops
 from tallow.device import Device
-from tallow.errors import WeightsError
+from tallow.errors import TemplateError, WeightsError
 from tallow.nn import Embedding, Module, RMSNorm
 from tallow.runtime import reading
 from tallow.runtime.generate import start
@@ -16,14 +16,15 @@ from tallow.runtime.grammar import Grammar
 from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.prompts import Prompt, fit, token_ids
 from tallow.runtime.request import Options
-from tallow.runtime.result import Generation, ToolCall
+from tallow.runtime.result import Generation
 from tallow.runtime.sampling import Sampling
 from tallow.runtime.session import Session
 from tallow.tensor import Tensor
-from tallow.text.answer import split_reasoning, split_tool_calls
+from tallow.text.answer import split_reasoning
 from tallow.text.chat_template import conversation
 from tallow.text.language import Text
 from tallow.text.tokenizer import Tokenizer
+from tallow.text.tool_calls import marks, signatures, split_tool_calls
 from tallow.weights.var_builder import VarBuilder
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class LanguageModel(Module):
         seed: int | None = None,
         stop: str | int | Sequence[str | int] = (),
         ignore_eos: bool = False,
+        keep_special: str | Collection[str] = (),
         logprobs: int | None = None,
         schema: Mapping[str, Any] | str | None = None,
         regex: str | None = None,
@@ -177,6 +179,7 @@ class LanguageModel(Module):
                 not on what else is in the list.
             stop: strings or token ids that end an answer; they are not part of it.
             ignore_eos: whether to go on where the model would end.
+            keep_special: special tokens, such as ``"[TOOL_CALLS]"``, that stand in the text all the same.
             logprobs: how many likeliest tokens to list with each; 0 for its own log-probability alone.
             schema: a JSON schema that the answer must follow. Needs the extra ``grammar``, as do the next two.
             regex: a regular expression that it must match.
@@ -211,8 +214,9 @@ class LanguageModel(Module):
         constrained = schema is not None or regex is not None or grammar is not None
         options = Options(
             max_tokens=max_tokens, sampling=sampling, stop=[stop] if isinstance(stop, (str, int)) else tuple(stop),
-            ignore_eos=ignore_eos, logprobs=logprobs, lookup=lookup, cancel=cancel,
-            grammar=Grammar(schema, regex, grammar) if constrained else None,
+            ignore_eos=ignore_eos, logprobs=logprobs, lookup=lookup,
+            keep_special=frozenset([keep_special] if isinstance(keep_special, str) else keep_special),
+            cancel=cancel, grammar=Grammar(schema, regex, grammar) if constrained else None,
         )  # fmt: skip
         prompts, single = token_ids(prompt, self.text, self.config.vocab_size)
         prompts = [fit(ids, self.context, max_tokens, truncate) for ids in prompts]
@@ -225,6 +229,7 @@ class LanguageModel(Module):
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         enable_thinking: bool | None = None,
+        chat_template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
         max_tokens: int = 2048,
         **options: Any,
@@ -236,6 +241,8 @@ class LanguageModel(Module):
                 a list of conversations.
             tools: JSON schemas of functions that the model may call.
             enable_thinking: whether a model that can do so thinks before it answers; None for its own default.
+            chat_template: the name of one of the model's templates, or the text of another; None for ``"tool_use"``
+                where there are tools and the model has it, else ``"default"``.
             template_variables: what else the model's chat template reads.
             max_tokens: tokens of an answer, reasoning included, at most.
             options: the others of ``generate``. A stream's pieces come as they are written, reasoning and tool calls
@@ -245,24 +252,34 @@ class LanguageModel(Module):
             As ``generate``; a ``Generation`` has ``reasoning`` and ``tool_calls`` apart from its ``text``.
 
         Raises:
-            TemplateError: if the model has no chat template, or it refuses the conversation.
+            TemplateError: if the model has no chat template, if the template refuses the conversation, or if there are
+                tools and it reads none, so that the model would never see them.
             ArgumentError: as ``generate``.
         """
-        template, tokenizer = self.text.template, self.text.tokenizer
+        templates = self.text.template if chat_template is None else self.text.templates
+        template, tokenizer = templates.chosen(tools, chat_template), self.text.tokenizer
+        if tools and not template.reads("tools"):
+            raise TemplateError(
+                "the model's chat template reads no tools, so the model would never see them; pass chat_template= with "
+                "one that does, or describe them in a system message instead of tools="
+            )
         variables = {**(template_variables or {}), "tools": tools}
         if enable_thinking is not None:
             variables["enable_thinking"] = enable_thinking
         many = not isinstance(messages, str) and bool(messages) and not isinstance(messages[0], (Mapping, str))
         conversations: Any = messages if many else [messages]
         written = [template.render(one, **variables) for one in conversations]
-        names = {str(tool.get("function", tool).get("name")) for tool in tools or ()}
+        known, source = signatures(tools or ()), template.sources["default"]
+        if tools:
+            kept = options.get("keep_special", ())
+            options["keep_special"] = {*([kept] if isinstance(kept, str) else kept), *marks(source)}
         prompts = [tokenizer.encode(text, special=True) for text in written]
 
         def take_apart(result: Generation) -> Generation:
-            if template.reads("</think>"):
+            if template.mentions("</think>"):
                 result.reasoning, result.text = split_reasoning(result.text, written[0])
-            calls, result.text = split_tool_calls(result.text, names)
-            result.tool_calls = [ToolCall(name, arguments) for name, arguments in calls]
+            if known:
+                result.tool_calls, result.text = split_tool_calls(result.text, known, source)
             if options.get("session") is not None:
                 options["session"].messages = [*conversation(conversations[0]), result.message()]
             return result

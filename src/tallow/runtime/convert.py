@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 from tallow.dtypes import as_dtype
 from tallow.errors import ArgumentError, WeightsError
 from tallow.nn.rope_scaling import rotary_frequencies
-from tallow.text.language import Text
+from tallow.text.language import TEMPLATES_FOLDER, Text
 from tallow.text.tokenizer_export import gguf_text
 from tallow.weights.adapters.gguf_export import gguf_names, gguf_rows, gguf_settings
 from tallow.weights.block_matrix import BlockMatrix
@@ -31,7 +32,7 @@ _FILE_TYPES = {
     "float32": 0, "float16": 1, "bfloat16": 32, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9,
 }  # fmt: skip
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-           "generation_config.json", "vocab.json", "merges.txt", "added_tokens.json")  # fmt: skip
+           "chat_template.json", "generation_config.json", "vocab.json", "merges.txt", "added_tokens.json")  # fmt: skip
 _CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
@@ -190,17 +191,21 @@ def _llama3_scaling(sizes: Mapping[str, Any], factors: Array, where: str) -> dic
 def _write_text(checkpoint: Checkpoint, folder: str) -> None:
     """Tokenizer and chat template beside the weights."""
     if checkpoint.metadata is None:
-        for name in _COPIED:
-            path = os.path.join(checkpoint.folder, name)
-            if os.path.isfile(path) and not os.path.exists(os.path.join(folder, name)):
-                shutil.copyfile(path, os.path.join(folder, name))
+        named = glob.glob(os.path.join(TEMPLATES_FOLDER, "*.jinja"), root_dir=checkpoint.folder)
+        for name in (*_COPIED, *named):
+            path, target = os.path.join(checkpoint.folder, name), os.path.join(folder, name)
+            if os.path.isfile(path) and not os.path.exists(target):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                shutil.copyfile(path, target)
         return
     text = Text.from_checkpoint(checkpoint)
     if not text.has_tokenizer:
         return
     settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    if text.has_template:
-        settings |= text.template.tokens | {"chat_template": text.template.sources["default"]}
+    settings |= text.templates.tokens
+    if sources := text.templates.sources:
+        several = [{"name": name, "template": source} for name, source in sources.items()]
+        settings["chat_template"] = sources["default"] if sources.keys() == {"default"} else several
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
         file.write(text.tokenizer.to_json())
     _write_json(folder, "tokenizer_config.json", settings)

@@ -29,6 +29,7 @@ class Options:
         sampling: how they are chosen.
         stop: strings and token ids that end it.
         ignore_eos: whether to go on where the model would end.
+        keep_special: special tokens that stand in the text all the same.
         logprobs: how many likeliest tokens to list beside each; None for no log-probabilities.
         grammar: what it must look like.
         lookup: tokens to guess at a time by looking them up in what came before; 0 for none.
@@ -39,6 +40,7 @@ class Options:
     sampling: Sampling = field(default_factory=Sampling)
     stop: Sequence[str | int] = ()
     ignore_eos: bool = False
+    keep_special: frozenset[str] = frozenset()
     logprobs: int | None = None
     grammar: Grammar | None = None
     lookup: int = 0
@@ -92,7 +94,7 @@ class Request:
         strings = [stop for stop in options.stop if isinstance(stop, str)]
         if strings and not text.has_tokenizer:
             text.tokenizer  # noqa: B018  (raises: there is no text to find them in)
-        self._text = TextUntilStop(text.tokenizer if text.has_tokenizer else None, strings)
+        self._text = TextUntilStop(text.tokenizer if text.has_tokenizer else None, strings, options.keep_special)
         self._lookup = PromptLookup(prompt) if options.lookup else None
         self._logprobs: list[TokenLogprob] = []
         if self.most <= 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tallow.text.tool_calls import ToolCall
+
 
 class TokenLogprob(NamedTuple):
     """How likely the model found a token, before bias, penalties, temperature and cuts.
@@ -20,21 +22,10 @@ class TokenLogprob(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
-class ToolCall(NamedTuple):
-    """A function that the model wants called.
-
-    Attributes:
-        name: of the function.
-        arguments: for it.
-    """
-
-    name: str
-    arguments: dict[str, Any]
-
-
 @dataclass
 class Timings:
-    """Seconds. In a batch, each prompt's are those of the whole batch while it was in it.
+    """Seconds. In a batch, each prompt's are those of the whole batch while it was in it. What the reader of a stream
+    does between two pieces is not counted.
 
     Attributes:
         prefill: reading the prompt, until the first token was known.
@@ -84,6 +75,9 @@ class Generation:
         if self.reasoning is not None:
             message["reasoning_content"] = self.reasoning
         if self.tool_calls:
-            calls = [{"name": call.name, "arguments": call.arguments} for call in self.tool_calls]
-            message["tool_calls"] = [{"type": "function", "function": call} for call in calls]
+            message["tool_calls"] = [
+                {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                | ({} if call.id is None else {"id": call.id})
+                for call in self.tool_calls
+            ]
         return message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tallow.text.tokenizer import Tokenizer
 
@@ -15,10 +15,13 @@ class TextUntilStop:
     Args:
         tokenizer: None for ids without text.
         stops: strings that end the answer.
+        keep_special: special tokens that count as text.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, stops: Sequence[str] = ()) -> None:
-        self._stream = None if tokenizer is None else tokenizer.stream()
+    def __init__(
+        self, tokenizer: Tokenizer | None, stops: Sequence[str] = (), keep_special: Collection[str] = ()
+    ) -> None:
+        self._stream = None if tokenizer is None else tokenizer.stream(keep_special)
         self._stops = stops
         self._held = ""
         self.text = ""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tallow.errors import ArgumentError, TemplateError
+from tallow.weights.source import short
 
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of a message's reasoning, the usual one first
 
@@ -23,13 +24,34 @@ class ChatTemplate:
     """A model's template, or its templates: some models have one of their own for tools.
 
     Args:
-        source: the template, or templates by name, ``"default"`` and ``"tool_use"``.
+        source: the template, or templates by name: ``"default"``, ``"tool_use"``, …; there may be none.
         tokens: texts of special tokens that templates use: ``bos_token``, ``eos_token``, ….
     """
 
     def __init__(self, source: str | Mapping[str, str], tokens: Mapping[str, str] | None = None) -> None:
         self.sources = {"default": source} if isinstance(source, str) else dict(source)
         self.tokens = dict(tokens or {})
+
+    def chosen(self, tools: Any = None, choice: str | None = None) -> ChatTemplate:
+        """The one template for a conversation, as Transformers chooses it (``get_chat_template``).
+
+        Args:
+            tools: what the model may call; ``"tool_use"`` is for conversations with any.
+            choice: a template's name, or the text of another template; None for ``"tool_use"`` or ``"default"``.
+
+        Raises:
+            TemplateError: for a name that is none of the templates, and where there is no default.
+        """
+        name = choice or ("tool_use" if tools and "tool_use" in self.sources else "default")
+        if name in self.sources:
+            return ChatTemplate(self.sources[name], self.tokens)
+        if choice and "{" in choice:
+            return ChatTemplate(choice, self.tokens)
+        known = ", ".join(map(short, self.sources)) or "it has none"
+        raise TemplateError(
+            f"no {short(name)} among the model's chat templates ({known}); "
+            "chat_template= takes one of their names, or a template's text"
+        )
 
     def render(
         self,
@@ -63,18 +85,17 @@ class ChatTemplate:
             "documents": _plain(variables.get("documents")),
             "add_generation_prompt": add_generation_prompt,
         }
-        return render(self._choose(tools), given)
+        return render(self.chosen(tools).sources["default"], given)
 
     def reads(self, variable: str) -> bool:
-        """Whether a template mentions a variable, such as ``enable_thinking``."""
-        return any(variable in source for source in self.sources.values())
+        """Whether a template reads a variable, such as ``tools``. Raises TemplateError for one that is damaged."""
+        from tallow.text.sandbox import variables
 
-    def _choose(self, tools: Any) -> str:
-        if tools and "tool_use" in self.sources:
-            return self.sources["tool_use"]
-        if "default" not in self.sources:
-            raise TemplateError(f"no default among the chat templates {', '.join(self.sources)}")
-        return self.sources["default"]
+        return any(variable in variables(source) for source in self.sources.values())
+
+    def mentions(self, text: str) -> bool:
+        """Whether a text, such as ``</think>``, stands in a template."""
+        return any(text in source for source in self.sources.values())
 
 
 def conversation(messages: str | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tallow.errors import ModelNotFoundError, TemplateError, WeightsError
@@ -14,6 +15,9 @@ from tallow.weights.source import read_json
 if TYPE_CHECKING:
     from tallow.weights.checkpoint import Checkpoint
 
+TEMPLATES_FOLDER = "additional_chat_templates"  # of a model's folder: NAME.jinja for each
+CHAT_SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+"""How to sample a conversation where the model's authors don't say: as llama.cpp does."""
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 # Tokens by which models say that they have finished; GGUF files name only one of them.
 _ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
@@ -24,7 +28,7 @@ class Text:
 
     Args:
         tokenizer: None for a checkpoint without one: the model then takes and gives ids.
-        template: None for a model that was not trained on conversations.
+        template: None, or one without sources, for a model that was not trained on conversations.
         ends: ids that end an answer.
         defaults: how the model's authors want it sampled: ``temperature``, ``top_k``, …; empty for greedy.
         where: what errors name.
@@ -39,7 +43,7 @@ class Text:
         where: str = "this model",
     ) -> None:
         self._tokenizer = tokenizer
-        self._template = template
+        self.templates = template or ChatTemplate({})
         self.ends = ends
         self.defaults = dict(defaults or {})
         self.where = where
@@ -52,7 +56,7 @@ class Text:
     @property
     def has_template(self) -> bool:
         """Whether it says how conversations are written out."""
-        return self._template is not None
+        return bool(self.templates.sources)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -64,9 +68,15 @@ class Text:
     @property
     def template(self) -> ChatTemplate:
         """How conversations are written out. Raises TemplateError if the checkpoint doesn't say."""
-        if self._template is None:
+        if not self.has_template:
             raise TemplateError(f"{self.where}: has no chat template; use generate, or pass chat_template=")
-        return self._template
+        return self.templates
+
+    @property
+    def chat_sampling(self) -> dict[str, Any]:
+        """How to sample a conversation: as the model's authors say, else ``CHAT_SAMPLING``. Greedy decoding, which is
+        what ``generate`` then does, soon repeats itself."""
+        return self.defaults if "temperature" in self.defaults else CHAT_SAMPLING | self.defaults
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Text:
@@ -83,7 +93,7 @@ class Text:
             tokenizer = None
         settings = _read(checkpoint.folder, "tokenizer_config.json")
         tokens = _special_tokens(_read(checkpoint.folder, "special_tokens_map.json") | settings)
-        source = _folder_template(checkpoint.folder, settings)
+        template = ChatTemplate(_folder_templates(checkpoint.folder, settings), tokens)
         generation = checkpoint.generation_config
         ends = set(_ids(generation.get("eos_token_id") or checkpoint.config.get("eos_token_id")))
         if tokenizer is not None and (end := tokenizer.id(tokens.get("eos_token", ""))) is not None:
@@ -93,7 +103,6 @@ class Text:
             defaults = {}
         if generation.get("repetition_penalty") is not None:
             defaults["repetition_penalty"] = generation["repetition_penalty"]
-        template = ChatTemplate(source, tokens) if source else None
         return cls(tokenizer, template, frozenset(ends), defaults, checkpoint.folder)
 
 
@@ -112,8 +121,7 @@ def _from_gguf(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Text:
                 ends.add(id)
     if tokenizer is not None:
         ends |= {id for text in _ENDS if (id := tokenizer.added.get(text)) in tokenizer.special and id is not None}
-    source = metadata.get("tokenizer.chat_template")
-    template = ChatTemplate(source, tokens) if isinstance(source, str) else None
+    template = ChatTemplate(_gguf_templates(metadata), tokens)
     keys = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
     defaults = {
         ours: metadata[f"general.sampling.{key}"] for key, ours in keys.items() if f"general.sampling.{key}" in metadata
@@ -136,17 +144,36 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _folder_template(folder: str, settings: Mapping[str, Any]) -> str | dict[str, str] | None:
-    """The template, or templates by name, of a folder: a file of its own goes before the tokenizer's config."""
-    path = os.path.join(folder, "chat_template.jinja")
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20)
+def _folder_templates(folder: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The templates of a folder by name: files of their own go before the tokenizer's config, as in Transformers."""
     source = _read(folder, "chat_template.json").get("chat_template") or settings.get("chat_template")
     if isinstance(source, list):
-        entries = [entry for entry in source if isinstance(entry, Mapping)]
-        return {str(entry.get("name")): str(entry.get("template")) for entry in entries}
-    return source if isinstance(source, str) else None
+        said = _texts((entry.get("name"), entry.get("template")) for entry in source if isinstance(entry, Mapping))
+    else:
+        said = _texts(source.items() if isinstance(source, Mapping) else [("default", source)])
+    files = {"default": os.path.join(folder, "chat_template.jinja")}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), TEMPLATES_FOLDER, "*.jinja"))):
+        files[os.path.basename(path).removesuffix(".jinja")] = path
+    found = {name: _read_template(path) for name, path in files.items() if os.path.isfile(path)}
+    return found if "default" in found else said | found
+
+
+def _read_template(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(1 << 20)
+
+
+def _gguf_templates(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The templates of a GGUF file by name; that without a name is the default."""
+    found = {"default": metadata.get("tokenizer.chat_template")}
+    named = "tokenizer.chat_template."
+    found |= {key.removeprefix(named): value for key, value in metadata.items() if key.startswith(named)}
+    return _texts(found.items())
+
+
+def _texts(entries: Iterable[tuple[Any, Any]]) -> dict[str, str]:
+    """Templates by name, without what is none."""
+    return {name: text for name, text in entries if isinstance(name, str) and isinstance(text, str) and text}
 
 
 def _ids(value: Any) -> Iterator[int]:

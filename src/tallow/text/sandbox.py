@@ -52,6 +52,18 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
         _current.reset(token)
 
 
+@functools.lru_cache(maxsize=32)
+def variables(source: str) -> frozenset[str]:
+    """The names of variables that a template reads, its own among them. Raises TemplateError for a damaged one."""
+    try:
+        found = _environment().parse(source).find_all(nodes.Name)
+        return frozenset(name.name for name in found if name.ctx == "load")
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"chat template: line {error.lineno}: {error.message}") from None
+    except RecursionError:
+        raise TemplateError("chat template: calls itself too deep") from None
+
+
 class _Limits:
     """What one rendering has used up."""
 

@@ -150,9 +150,9 @@ class Tokenizer:
         """The text of a ``tokenizer.json``."""
         return self._encoder.to_str()  # type: ignore[no-any-return]
 
-    def stream(self) -> TextStream:
-        """Decode ids one by one into text, never half a character."""
-        return TextStream(self)
+    def stream(self, keep_special: Iterable[str] = ()) -> TextStream:
+        """Decode ids one by one into text, never half a character; of special tokens only those that are kept."""
+        return TextStream(self, keep_special)
 
     def _ids(self, text: str) -> list[int]:
         """The ids of a text in which every added token means itself."""
@@ -192,14 +192,15 @@ class Tokenizer:
 class TextStream:
     """Text from ids that arrive one by one. A character split over tokens comes when its last byte has come."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, keep_special: Iterable[str] = ()) -> None:
         self._tokenizer = tokenizer
+        self._skipped = tokenizer.special - {tokenizer.added.get(token) for token in keep_special}
         self._begun = not tokenizer.spaced
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def add(self, id: int) -> str:
         """The text that this id completes, which may be empty."""
-        if id in self._tokenizer.special:
+        if id in self._skipped:
             return ""
         data = self._tokenizer.token_bytes(id)
         if not self._begun and data:

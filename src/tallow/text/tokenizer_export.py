@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,8 +42,17 @@ def gguf_text(text: Text, vocab: int) -> dict[str, Any]:
         said |= {"model": "gpt2", "pre": _split_name(data, text.where), "merges": [" ".join(pair) for pair in merges]}
     said |= _special(text, ids)
     result = {f"tokenizer.ggml.{key}": value for key, value in said.items()}
-    if text.has_template:
-        result["tokenizer.chat_template"] = text.template.sources.get("default", "")
+    return result | _templates(text.templates.sources)
+
+
+def _templates(sources: Mapping[str, str]) -> dict[str, Any]:
+    """Chat templates, as ``gguf-py`` writes them: names of letters, digits and ``_``, which a list tells too."""
+    named = {re.sub("[^A-Za-z0-9]", "_", name): text for name, text in sources.items() if name != "default"}
+    result: dict[str, Any] = {f"tokenizer.chat_template.{name}": text for name, text in named.items()}
+    if named:
+        result["tokenizer.chat_templates"] = sorted(named)
+    if "default" in sources:
+        result["tokenizer.chat_template"] = sources["default"]
     return result
 
 
@@ -77,7 +87,7 @@ def _split_name(data: Mapping[str, Any], where: str) -> str:
 def _special(text: Text, ids: Mapping[str, int]) -> dict[str, Any]:
     """The ids of special tokens, and which of them go around a text."""
     said: dict[str, Any] = {}
-    tokens = text.template.tokens if text.has_template else {}
+    tokens = text.templates.tokens
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
         if (id := ids.get(tokens.get(f"{key}_token", ""))) is not None:
             said[f"{name}_token_id"] = id

@@ -148,6 +148,7 @@ def wanted_files(files: list[str]) -> list[str]:
     top = sorted(file for file in files if "/" not in file)
     small = [file for file in top if file.endswith((".json", ".txt", ".jinja")) and ".index." not in file]
     small = [file for file in small if not file.lower().startswith(("readme", "license"))]
+    small += sorted(file for file in files if re.fullmatch(r"additional_chat_templates/[^/]+\.jinja", file))
     singles = [file for file in top if file.endswith(".safetensors")]
     for weights in ("model.safetensors", "model.safetensors.index.json", "model.bin"):
         if weights in top:
