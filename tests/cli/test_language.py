@@ -143,10 +143,46 @@ def test_chat_without_a_terminal(capsys, folder, monkeypatch):
     session.messages.append({"role": "system", "content": "be brief"})
     expected = [session.chat(line, max_tokens=6, enable_thinking=False).text for line in ("the cat", "a mat")]
     typed(monkeypatch, "the cat\n\n/reset\nthe cat\na mat\n/exit\nnever read\n")
-    argv = ["chat", "--model", folder, "--max-tokens", "6", "--system", "be brief", "--no-think"]
+    argv = ["chat", "--model", folder, "--max-tokens", "6", "--system", "be brief", "--no-think", "--temperature", "0"]
     status, out, err = run(capsys, *argv)
     assert (status, err) == (0, "")
     assert out == "".join(text + "\n\n" for text in (expected[0], *expected))
+
+
+def test_chat_is_sampled_where_the_model_says_nothing(capsys, folder, tmp_path, monkeypatch):
+    def said(model, **sampling):
+        answer = load(model).session().chat("the cat", max_tokens=12, seed=5, **sampling).text
+        return answer + "\n\n"
+
+    def printed(model, *options):
+        typed(monkeypatch, "the cat\n")
+        status, out, err = run(capsys, "chat", "--model", model, "--max-tokens", "12", "--seed", "5", *options)
+        assert (status, err) == (0, "")
+        return out
+
+    usual = said(folder, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
+    assert printed(folder) == usual != said(folder)
+    assert printed(folder, "--temperature", "0") == said(folder, temperature=0)
+    assert printed(folder, "--top-k", "1") == said(folder, temperature=0.8, top_k=1)
+    publish(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"do_sample": true, "temperature": 5.0}')
+    assert printed(str(tmp_path)) == said(tmp_path, temperature=5.0) != usual
+    with pytest.raises(SystemExit):
+        main(["chat", "--help"])
+    assert "temperature is 0.8, with top-k 40,\ntop-p 0.95 and min-p 0.05" in capsys.readouterr().out
+
+
+def test_chat_commands_are_not_said(capsys, folder, monkeypatch):
+    session = load(folder).session()
+    lines = ["/etc/hosts is a file", "/usr", "the cat"]
+    expected = [session.chat(line, max_tokens=4).text for line in lines]
+    typed(monkeypatch, "/help\n/rest\n /Reset now\n/\n/etc/hosts is a file\n//usr\n/help \nthe cat\n")
+    status, out, err = run(capsys, "chat", "--model", folder, "--max-tokens", "4", "--temperature", "0")
+    assert (status, out) == (0, "".join(text + "\n\n" for text in expected))
+    unknown = [line for line in err.splitlines() if line.startswith("no command")]
+    assert unknown == [f"no command {name}; /help tells which there are" for name in ("/rest", "/Reset", "/")]
+    for command in ("/help", "/reset", "/exit"):
+        assert err.count(f"  {command} ") == 2
 
 
 def test_chat_goes_on_after_an_error(capsys, folder, monkeypatch):
@@ -197,7 +233,9 @@ class Terminal:
 def test_chat_in_a_terminal(endless, tmp_path):
     terminal = Terminal(["chat", *endless], tmp_path)
     try:
-        terminal.wait_for("> ")
+        said = terminal.wait_for("> ")
+        assert "/help tells the commands" in said
+        assert "temperature 0.8, top-k 40, top-p 0.95, min-p 0.05" in said
         terminal.type("the cat\n")
         terminal.wait_for("cat\r\n")
         terminal.wait_for_more()  # of the answer, which takes a while

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tallow.runtime.session import Session
 
-_DESCRIPTION = """
-Talk with a model. Ctrl-C stops an answer, Ctrl-D or /exit ends the conversation, /reset begins a new one, and arrows
-bring back earlier lines. A line that ends with a backslash goes on in the next.
+_COMMANDS = {
+    "/help": "tell the commands",
+    "/reset": "begin a new conversation",
+    "/exit": "end, as Ctrl-D does",
+}
+_HELP = "".join(f"  {name:8}{what}\n" for name, what in _COMMANDS.items()) + (
+    "Ctrl-C stops an answer, and arrows bring back earlier lines. A line that ends with a backslash goes on in the\n"
+    "next. A line that begins with // is sent with one slash; /etc/hosts and its like need no second one."
+)
+_DESCRIPTION = f"""
+Talk with a model.
+
+{_HELP}
 
 Without a terminal, each line of the standard input is something to answer.
+
+Where neither options nor the model's authors say how answers are sampled, the temperature is 0.8, with top-k 40,
+top-p 0.95 and min-p 0.05, as in llama.cpp; --temperature 0 always takes the likeliest token.
 """
 _HISTORY = os.path.join("~", ".local", "state", "tallow", "chat-history")
 
@@ -44,21 +58,28 @@ def run(args: argparse.Namespace) -> int:
     from tallow.cli.language import load_language_model
 
     model = load_language_model(args)
-    model.text.template  # noqa: B018  (raises before anything is said, if the model was not made for conversations)
-    session = model.session()
+    model.text.template.chosen()  # raises before anything is said, if the model was not made for conversations
+    session, sampling = model.session(), model.text.chat_sampling
     _begin(session, args.system)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         _keep_history()
-        print(f"{args.model}: /exit or Ctrl-D to end, /reset to begin again", file=sys.stderr)
+        print(f"{args.model}: /help tells the commands, /exit or Ctrl-D ends", file=sys.stderr)
+        if sampling != model.text.defaults:
+            said = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in sampling.items())
+            print(f"sampled as llama.cpp does, unless options say otherwise: {said}", file=sys.stderr)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while (line := _ask(terminal)) is not None and line.strip() != "/exit":
             if line.strip() == "/reset":
                 session.reset()
                 _begin(session, args.system)
+            elif line.strip() == "/help":
+                print(_HELP, file=sys.stderr)
+            elif re.match(r"\s*/\w*(\s|$)", line):
+                print(f"no command {line.split()[0]}; /help tells which there are", file=sys.stderr)
             elif line.strip():
-                _answer(session, line, args)
+                _answer(session, line.replace("//", "/", 1) if line.startswith("//") else line, args, sampling)
     finally:
         signal.signal(signal.SIGINT, before)
     return 0
@@ -69,7 +90,7 @@ def _begin(session: Session, system: str | None) -> None:
         session.messages.append({"role": "system", "content": system})
 
 
-def _answer(session: Session, line: str, args: argparse.Namespace) -> None:
+def _answer(session: Session, line: str, args: argparse.Namespace, sampling: dict[str, Any]) -> None:
     """Print one answer; an error is told, and the conversation goes on without what caused it."""
     from tallow.cli import complain
     from tallow.cli.language import interruptible, print_answer, sampling_options, statistics
@@ -78,6 +99,7 @@ def _answer(session: Session, line: str, args: argparse.Namespace) -> None:
     try:
         with interruptible() as cancel:
             options = sampling_options(args) | {"enable_thinking": args.think}
+            options |= {key: value for key, value in sampling.items() if options[key] is None}
             result = print_answer(session.chat(line, stream=True, cancel=cancel, **options))
             print("\n" if result.finish_reason != "cancelled" else " …\n", flush=True)
             if args.stats:
