@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallow.errors import WeightsError
-from tallow.text.byte_pairs import SPLITS
 from tallow.text.gguf_tokenizer import gguf_tokenizer
+from tallow.text.splits import SPLITS, pre_tokenizer
 from tallow.text.tokenizer import Tokenizer
 
 from .vocabularies import PLAIN, SPECIAL, TEXT, as_gguf, byte_level, strings
@@ -81,6 +81,72 @@ def test_what_is_put_around_a_text(library):
     assert gguf_tokenizer(as_gguf(library, add_eos_token=True), "x").encode("cat", around=True) == [*plain, end]
     begins = as_gguf(library, add_bos_token=True, bos_token_id=end)
     assert gguf_tokenizer(begins, "x").encode("cat", around=True) == [end, *plain]
+
+
+@pytest.mark.parametrize(
+    ("pre", "begins"),
+    [("llama-bpe", True), ("llama-v3", True), ("tekken", True), ("pixtral", True), ("chameleon", True),
+     ("gpt-2", False), ("qwen2", False), ("dbrx", False), (None, False)],
+)  # fmt: skip
+def test_whether_a_token_begins_a_text_follows_from_the_split(library, pre, begins):
+    begin = library.token_to_id("<|im_start|>")
+    said = gguf_tokenizer(as_gguf(library, pre, bos_token_id=begin), "x")
+    assert said.encode("cat", around=True) == [begin] * begins + said.encode("cat")
+    assert said.before == ([begin] if begins else [])
+    oracle = Tokenizer({}, said.added, said.special, said._make_encoder)
+    assert oracle.before == said.before
+    silent = gguf_tokenizer(as_gguf(library, pre, bos_token_id=begin, add_bos_token=False), "x")
+    assert silent.before == []
+
+
+def test_the_default_id_of_a_beginning_counts_only_for_a_control_token(library):
+    metadata = as_gguf(library, "llama-bpe")
+    assert gguf_tokenizer(metadata, "x").before == []  # 11 is a letter here
+    metadata["tokenizer.ggml.token_type"][11] = 3
+    assert gguf_tokenizer(metadata, "x").before == [11]
+
+
+def test_a_file_that_does_not_say_how_text_is_split(library, caplog):
+    assert gguf_tokenizer(as_gguf(library, "gpt-2"), "m.gguf") is not None
+    assert not caplog.records
+    tokenizer = gguf_tokenizer(as_gguf(library, None), "m.gguf")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "m.gguf" in caplog.text
+    assert "tokenizer.ggml.pre" in caplog.text
+    assert tokenizer.encode("x12345,?") == gguf_tokenizer(as_gguf(library, "default"), "x").encode("x12345,?")
+    tokenizer.encode("again")
+    assert len(caplog.records) == 1
+
+
+# Worked out by hand from the patterns that llama.cpp applies one after another.
+@pytest.mark.parametrize(
+    ("pre", "words"),
+    [
+        ("gpt-2", ["it", "'s", "Ġ12345", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("default", ["it", "'", "s", "Ġ", "123", "45", "Ġ", "$", "x", ",", "Ġ", "ĠHElo"]),
+        ("falcon", ["it", "'", "s", "Ġ", "123", "45", "Ġ", "$", "x", ",", "Ġ", "ĠHElo"]),
+        ("smollm", ["it", "'s", "Ġ", "1", "2", "3", "4", "5", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("llama-bpe", ["it", "'s", "Ġ", "123", "45", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("qwen35", ["it", "'s", "Ġ", "1", "2", "3", "4", "5", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("gpt-4o", ["it's", "Ġ", "123", "45", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("deepseek-v3", ["it", "'s", "Ġ", "123", "45", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("deepseek-coder", ["it", "'", "s", "Ġ", "1", "2", "3", "4", "5", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("deepseek-llm", ["it", "'", "s", "Ġ", "12345", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+        ("chameleon", ["it", "'", "s", "Ġ", "1", "2", "3", "4", "5", "Ġ", "$", "x", ",", "ĠĠ", "HElo"]),
+        ("bloom", ["it's", "Ġ12345", "Ġ$x", ",Ġ", "ĠHElo"]),
+        ("superbpe", ["it'sĠ", "12", "345", "Ġ$x,ĠĠHElo"]),
+        ("tiny_aya", ["it's", "Ġ", "12", "345", "Ġ$", "x", ",", "Ġ", "ĠHElo"]),
+    ],
+)
+def test_the_words_of_a_split(pre, words):
+    assert [word for word, _ in pre_tokenizer(SPLITS[pre]).pre_tokenize_str("it's 12345 $x,  HElo")] == words
+
+
+def test_special_tokens_as_mere_text_do_not_cut_words(library):
+    tokenizer = gguf_tokenizer(as_gguf(library, "gpt-2"), "x")
+    mere = [tokenizer.id(token) for token in ("<", "|", "i", "m", "_")]
+    assert tokenizer.encode("<|im_start|>")[:5] == mere
+    assert len(tokenizer.encode("<think>the cat")) == len(tokenizer.encode("<thinx>the cat"))
 
 
 def test_a_file_without_a_tokenizer(library):

@@ -47,6 +47,12 @@ def test_the_ends_of_answers(folder, library):
     assert text(folder, {}, {"eos_token_id": 5}).ends == {5, end}
 
 
+def test_a_folder_that_names_no_end(folder, library):
+    write(folder, "tokenizer_config.json", {})
+    assert text(folder).ends == {library.token_to_id("<|im_end|>")}
+    assert text(folder, {"eos_token_id": 3}).ends == {3}  # as in Transformers, what is named is all
+
+
 def test_how_the_authors_want_it_sampled(folder):
     said = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "transformers_version": "4"}
     assert text(folder, said | {"do_sample": True}).defaults == {"temperature": 0.6, "top_k": 20, "top_p": 0.95}

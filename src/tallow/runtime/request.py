@@ -94,7 +94,8 @@ class Request:
         strings = [stop for stop in options.stop if isinstance(stop, str)]
         if strings and not text.has_tokenizer:
             text.tokenizer  # noqa: B018  (raises: there is no text to find them in)
-        self._text = TextUntilStop(text.tokenizer if text.has_tokenizer else None, strings, options.keep_special)
+        tokenizer = text.tokenizer if text.has_tokenizer else None
+        self._text = TextUntilStop(tokenizer, strings, self.prompt, options.keep_special)
         self._lookup = PromptLookup(prompt) if options.lookup else None
         self._logprobs: list[TokenLogprob] = []
         if self.most <= 0:

@@ -15,13 +15,18 @@ class TextUntilStop:
     Args:
         tokenizer: None for ids without text.
         stops: strings that end the answer.
+        prompt: the ids that the answer follows.
         keep_special: special tokens that count as text.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer | None, stops: Sequence[str] = (), keep_special: Collection[str] = ()
+        self,
+        tokenizer: Tokenizer | None,
+        stops: Sequence[str] = (),
+        prompt: Sequence[int] = (),
+        keep_special: Collection[str] = (),
     ) -> None:
-        self._stream = None if tokenizer is None else tokenizer.stream(keep_special)
+        self._stream = None if tokenizer is None else tokenizer.stream(prompt, keep_special)
         self._stops = stops
         self._held = ""
         self.text = ""

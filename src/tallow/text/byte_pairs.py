@@ -13,32 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from tallow import _cpu
 from tallow.errors import WeightsError
+from tallow.text.splits import Split, normalizer, pre_tokenizer
 from tallow.text.tokenizer import Encoder, Tokenizer
 
 if TYPE_CHECKING:
     from tallow.weights.gguf_header import StringArray
-
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
-    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# name of the split -> the pattern of a word (None: GPT-2's; "digits": GPT-2's, each digit on its own)
-SPLITS: dict[str, str | None] = {
-    "default": None,
-    "gpt-2": None,
-    "smollm": "digits",
-    "llama-bpe": _WORDS % "{1,3}",
-    "llama3": _WORDS % "{1,3}",
-    "qwen2": _WORDS % "",
-    "deepseek-r1-qwen": _WORDS % "",
-    "tekken": _TEKKEN,
-}
-WHOLE_WORDS = ("llama-bpe", "llama3", "tekken")  # a word that is a token is not made by merges
-_COMPOSED = ("qwen2",)  # text is put in Unicode's form NFC first
 
 
 class BytePairTokenizer(Tokenizer):
@@ -47,7 +26,7 @@ class BytePairTokenizer(Tokenizer):
     Args:
         tokens: by id, in GPT-2's byte-level alphabet.
         merges: pairs of tokens with a space between, in the order in which they are joined.
-        split: how text is cut into words, one of ``SPLITS``.
+        split: how text is cut into words.
         added: token -> id of the tokens that stand for themselves.
         special: ids of the added tokens that are no text.
         around: the tokens that go before and after a text; None for none.
@@ -59,7 +38,7 @@ class BytePairTokenizer(Tokenizer):
         self,
         tokens: StringArray,
         merges: StringArray,
-        split: str,
+        split: Split,
         added: Mapping[str, int],
         special: Iterable[int],
         around: Sequence[str | None],
@@ -71,9 +50,7 @@ class BytePairTokenizer(Tokenizer):
         self._split = split
         self._around_text = around
         self._where = where
-        self._native = _cpu.PairEncoder(tokens.native, merges.native, split in WHOLE_WORDS)
-        longest_first = sorted(filter(None, added), key=len, reverse=True)
-        self._added_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
+        self._native = _cpu.PairEncoder(tokens.native, merges.native, split.ignore_merges)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -93,6 +70,14 @@ class BytePairTokenizer(Tokenizer):
             elif piece:
                 ids += self._call(self._native.encode, self._words(piece))
         return ids
+
+    def _ids_of_mere_text(self, text: str) -> list[int]:
+        return self._call(self._native.encode, self._words(text))  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _added_pattern(self) -> re.Pattern[str]:
+        longest_first = sorted(filter(None, self.added), key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
 
     def _words(self, text: str) -> list[str]:
         if self._normalizer is not None and not text.isascii():
@@ -120,24 +105,3 @@ class BytePairTokenizer(Tokenizer):
     def _around(self) -> tuple[list[int], list[int]]:
         before, after = ([] if token is None else [self.id(token)] for token in self._around_text)
         return before, after  # type: ignore[return-value]
-
-
-def normalizer(split: str) -> Any:
-    """What a text goes through before it is cut into words, of the ``tokenizers`` library; None for nothing."""
-    from tokenizers import normalizers
-
-    return normalizers.NFC() if split in _COMPOSED else None
-
-
-def pre_tokenizer(split: str) -> Any:
-    """What cuts a text into words of the byte-level alphabet, of the ``tokenizers`` library."""
-    from tokenizers import Regex, pre_tokenizers
-
-    pattern = SPLITS[split]
-    if pattern is None or pattern == "digits":
-        last = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        first: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if pattern else []
-    else:
-        last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        first = [pre_tokenizers.Split(Regex(pattern), "isolated")]
-    return pre_tokenizers.Sequence([*first, last])

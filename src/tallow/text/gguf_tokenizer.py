@@ -6,19 +6,28 @@ Source: github.com/ggml-org/llama.cpp, ``src/llama-vocab.cpp`` (names and what t
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tallow.errors import WeightsError
-from tallow.text.byte_pairs import SPLITS, WHOLE_WORDS, BytePairTokenizer, normalizer, pre_tokenizer
+from tallow.text.byte_pairs import BytePairTokenizer
+from tallow.text.end_tokens import END_TOKENS, end_token_ids
 from tallow.text.sentencepiece import SentencePieceTokenizer, encoder_from_scores
+from tallow.text.splits import SPLITS, Split, normalizer, pre_tokenizer
 from tallow.text.tokenizer import Tokenizer
 from tallow.weights.gguf_header import StringArray
 from tallow.weights.source import short
 
+logger = logging.getLogger(__name__)
+
 _CONTROL, _USER_DEFINED = 3, 4  # types of tokens: no text; text that is never split
+# What a file means that does not say: ids by the kind of tokenizer. Falcon's 11 is a comma elsewhere, and counts only
+# where it is a control token.
+_DEFAULT_IDS = {"llama": {"bos": 1, "eos": 2, "unknown": 0}, "gpt2": {"bos": 11, "eos": 11}}
+_NAMED = ("bos", "eos", "unknown", "padding", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 
 
 def gguf_tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
@@ -46,48 +55,70 @@ def gguf_tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
         said.tokens[id]: id for id in np.flatnonzero((said.types == _CONTROL) | (said.types == _USER_DEFINED)).tolist()
     }
     special = np.flatnonzero(said.types == _CONTROL).tolist()
+    tokenizer: Tokenizer
     if kind == "llama":
         vocab = {token: id for id, token in enumerate(said.tokens)}
-        return SentencePieceTokenizer(vocab, added, special, functools.partial(_sentencepiece, said, added))
-    around = [said.around("bos", False), said.around("eos", False)]
-    encoder = functools.partial(_byte_level, said, added)
-    return BytePairTokenizer(said.tokens, said.array("merges"), said.split(), added, special, around, encoder, where)
+        encoder = functools.partial(_sentencepiece, said)
+        tokenizer = SentencePieceTokenizer(vocab, added, special, encoder, spaced=said.add_space_prefix)
+    else:
+        split = said.split()
+        around = [said.around("bos", split.add_bos), said.around("eos", False)]
+        encoder = functools.partial(_byte_level, said, split)
+        tokenizer = BytePairTokenizer(said.tokens, said.array("merges"), split, added, special, around, encoder, where)
+    return tokenizer
 
 
-def _byte_level(said: _Vocabulary, added: dict[str, int]) -> Any:
+def special_token_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
+    """The ids of special tokens by GGUF's names (``"bos"``, ``"eos"``, ``"unknown"``, …): those that a file names, and
+    those that its kind of tokenizer has if it names none."""
+    said = _Vocabulary(metadata, "the file")
+    return {name: id for name in _NAMED if (id := said.id(name)) is not None}
+
+
+def end_ids(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> frozenset[int]:
+    """The ids that end an answer."""
+    found = {text: id for text in END_TOKENS if (id := tokenizer.id(text)) is not None}
+    return end_token_ids(found, special_token_ids(metadata))
+
+
+def _byte_level(said: _Vocabulary, split: Split) -> Any:
     from tokenizers import Tokenizer as Encoder
     from tokenizers import decoders
     from tokenizers.models import BPE
 
-    name = said.split()
     vocab = {token: id for id, token in enumerate(said.tokens)}
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in said.array("merges"))]
-    encoder = Encoder(BPE(vocab, merges, ignore_merges=name in WHOLE_WORDS))
-    encoder.normalizer = normalizer(name)
-    encoder.pre_tokenizer = pre_tokenizer(name)
+    encoder = Encoder(BPE(vocab, merges, ignore_merges=split.ignore_merges))
+    encoder.normalizer = normalizer(split)
+    encoder.pre_tokenizer = pre_tokenizer(split)
     encoder.decoder = decoders.ByteLevel()
-    return _finished(encoder, said, added, begins=False)
+    return _finished(encoder, said, begins=split.add_bos)
 
 
-def _sentencepiece(said: _Vocabulary, added: dict[str, int]) -> Any:
+def _sentencepiece(said: _Vocabulary) -> Any:
     scores = said.metadata.get("tokenizer.ggml.scores")
     if not isinstance(scores, np.ndarray) or len(scores) != len(said.tokens) or scores.dtype.kind != "f":
         raise WeightsError(
             f"{said.where}: tokenizer.ggml.scores must be a number for each of {len(said.tokens)} tokens"
         )
-    spaced = said.metadata.get("tokenizer.ggml.add_space_prefix", True)
     encoder = encoder_from_scores(
-        said.tokens.tolist(), scores.tolist(), said.token("unknown"), spaced=bool(spaced), where=said.where
+        said.tokens.tolist(),
+        scores.tolist(),
+        said.token("unknown"),
+        spaced=said.add_space_prefix,
+        control=np.flatnonzero(said.types == _CONTROL).tolist(),
+        where=said.where,
     )
-    return _finished(encoder, said, added, begins=True)
+    return _finished(encoder, said, begins=True)
 
 
-def _finished(encoder: Any, said: _Vocabulary, added: dict[str, int], begins: bool) -> Any:
+def _finished(encoder: Any, said: _Vocabulary, begins: bool) -> Any:
     """An encoder with its special tokens, and with what it puts around a text."""
     from tokenizers import AddedToken, processors
 
-    special = {token for token, id in added.items() if said.types[id] == _CONTROL}
-    tokens = [AddedToken(token, special=token in special, normalized=False) for token in added]
+    special = set(np.flatnonzero(said.types == _CONTROL).tolist())
+    added = {said.tokens[id]: id for id in np.flatnonzero((said.types == _CONTROL) | (said.types == _USER_DEFINED))}
+    tokens = [AddedToken(token, special=id in special, normalized=False) for token, id in added.items()]
     encoder.add_special_tokens([token for token in tokens if token.special])
     encoder.add_tokens([token for token in tokens if not token.special])
     begin, end = said.around("bos", begins), said.around("eos", False)
@@ -120,18 +151,41 @@ class _Vocabulary:
             raise WeightsError(f"{self.where}: lacks tokenizer.ggml.{key}, a list of strings")
         return values
 
+    def id(self, name: str) -> int | None:
+        """The id of a special token, ``"bos"`` and so on; None if there is none."""
+        kind = self.metadata.get("tokenizer.ggml.model")
+        default = _DEFAULT_IDS.get(kind, {}).get(name, -1) if isinstance(kind, str) else -1
+        if kind == "gpt2" and default < len(self.types) and self.types[default] != _CONTROL:
+            default = -1
+        for id in (self.metadata.get(f"tokenizer.ggml.{name}_token_id"), default):
+            if type(id) is int and 0 <= id < len(self.tokens):
+                return id
+        return None
+
     def token(self, name: str) -> str | None:
-        """The text of a special token, ``"bos"`` and so on; None if there is none."""
-        id = self.metadata.get(f"tokenizer.ggml.{name}_token_id")
-        return self.tokens[id] if type(id) is int and 0 <= id < len(self.tokens) else None
+        """Its text."""
+        id = self.id(name)
+        return None if id is None else self.tokens[id]
+
+    @property
+    def add_space_prefix(self) -> bool:
+        """Whether a space goes before every text."""
+        return bool(self.metadata.get("tokenizer.ggml.add_space_prefix", True))
 
     def around(self, name: str, default: bool) -> str | None:
         """The special token that goes before (``"bos"``) or after (``"eos"``) a text, if one does."""
         return self.token(name) if self.metadata.get(f"tokenizer.ggml.add_{name}_token", default) else None
 
-    def split(self) -> str:
-        """The name of how text is split into words."""
-        name = self.metadata.get("tokenizer.ggml.pre", "default")
+    def split(self) -> Split:
+        """How text is cut into words."""
+        name = self.metadata.get("tokenizer.ggml.pre")
+        if name is None or name == "":
+            logger.warning(
+                "%s: does not say how its vocabulary splits text (tokenizer.ggml.pre); it is split as llama.cpp's "
+                '"default", which may differ from what the model was trained on: convert the model again',
+                self.where,
+            )
+            name = "default"
         if not isinstance(name, str) or name not in SPLITS:
             raise WeightsError(f"{self.where}: text is split as {short(name)} says; Tallow knows {', '.join(SPLITS)}")
-        return name
+        return SPLITS[name]

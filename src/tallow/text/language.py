@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tallow.errors import ModelNotFoundError, TemplateError, WeightsError
 from tallow.text.chat_template import ChatTemplate
+from tallow.text.end_tokens import END_TOKENS, end_token_ids
 from tallow.text.tokenizer import Tokenizer
 from tallow.weights.source import read_json
 
@@ -19,8 +20,6 @@ TEMPLATES_FOLDER = "additional_chat_templates"  # of a model's folder: NAME.jinj
 CHAT_SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 """How to sample a conversation where the model's authors don't say: as llama.cpp does."""
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
-# Tokens by which models say that they have finished; GGUF files name only one of them.
-_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
 
 
 class Text:
@@ -98,6 +97,9 @@ class Text:
         ends = set(_ids(generation.get("eos_token_id") or checkpoint.config.get("eos_token_id")))
         if tokenizer is not None and (end := tokenizer.id(tokens.get("eos_token", ""))) is not None:
             ends.add(end)
+        if not ends and tokenizer is not None:
+            found = {text: id for text in END_TOKENS if (id := tokenizer.added.get(text)) in tokenizer.special}
+            ends |= end_token_ids({text: id for text, id in found.items() if id is not None}, {})
         defaults = {key: generation[key] for key in _SAMPLING if generation.get(key) is not None}
         if not generation.get("do_sample"):
             defaults = {}
@@ -107,26 +109,23 @@ class Text:
 
 
 def _from_gguf(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Text:
-    from tallow.text.gguf_tokenizer import gguf_tokenizer
+    from tallow.text.gguf_tokenizer import end_ids, gguf_tokenizer, special_token_ids
 
     where = checkpoint.source.where
     tokenizer = gguf_tokenizer(metadata, where)
-    tokens, ends = {}, set()
-    for name in ("bos", "eos", "unknown", "padding", "eot", "eom"):
-        id = metadata.get(f"tokenizer.ggml.{name}_token_id")
-        if type(id) is int and tokenizer is not None:
+    tokens: dict[str, str] = {}
+    ends: frozenset[int] = frozenset()
+    if tokenizer is not None:
+        for name, id in special_token_ids(metadata).items():
             key = {"unknown": "unk", "padding": "pad"}.get(name, name) + "_token"
             tokens[key] = tokenizer.decode([id], skip_special=False)
-            if name in ("eos", "eot", "eom"):
-                ends.add(id)
-    if tokenizer is not None:
-        ends |= {id for text in _ENDS if (id := tokenizer.added.get(text)) in tokenizer.special and id is not None}
+        ends = end_ids(tokenizer, metadata)
     template = ChatTemplate(_gguf_templates(metadata), tokens)
     keys = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
     defaults = {
         ours: metadata[f"general.sampling.{key}"] for key, ours in keys.items() if f"general.sampling.{key}" in metadata
     }
-    return Text(tokenizer, template, frozenset(ends), defaults, where)
+    return Text(tokenizer, template, ends, defaults, where)
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Tokenizer:
         self._make_encoder = encoder
 
     spaced = False
-    """Whether the vocabulary puts a space before every text, which decoding takes away again."""
+    """Whether decoding takes away a space that the vocabulary has put before the text."""
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
@@ -81,13 +81,14 @@ class Tokenizer:
             raise WeightsError(f"{path}: not a tokenizer ({type(error).__name__}: {error})") from None
         _check_vocabulary(vocab, path)
         _check_vocabulary(added_ids, path)
-        if kinds == ("BPE", "Sequence") and model.get("byte_fallback"):
-            from tallow.text.sentencepiece import SentencePieceTokenizer
+        make = functools.partial(_encoder_from_file, path)
+        if model.get("byte_fallback") and kinds in (("BPE", "Sequence"), ("BPE", "Metaspace")):
+            from tallow.text.sentencepiece import SentencePieceTokenizer, drops_space
 
-            cls = SentencePieceTokenizer
-        elif kinds != ("BPE", "ByteLevel"):
+            return SentencePieceTokenizer(vocab, added_ids, special, make, spaced=drops_space(data["decoder"]))
+        if kinds != ("BPE", "ByteLevel"):
             raise WeightsError(f"{path}: expected byte-level BPE, found model {kinds[0]!r} with decoder {kinds[1]!r}")
-        return cls(vocab, added_ids, special, functools.partial(_encoder_from_file, path))
+        return cls(vocab, added_ids, special, make)
 
     @classmethod
     def _from_vocabulary(cls, folder: Path) -> Tokenizer:
@@ -128,6 +129,9 @@ class Tokenizer:
             raise ArgumentError("the text is not valid Unicode: it holds half of a surrogate pair (invalid UTF-8?)")
         if special or not any(token in text for token in self.added):
             return self._ids(text)
+        ids = self._ids_of_mere_text(text)
+        if self.special.isdisjoint(ids):
+            return ids
         return [id for piece in _split_inside(text, self.added) for id in self._ids(piece)]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
@@ -150,13 +154,22 @@ class Tokenizer:
         """The text of a ``tokenizer.json``."""
         return self._encoder.to_str()  # type: ignore[no-any-return]
 
-    def stream(self, keep_special: Iterable[str] = ()) -> TextStream:
-        """Decode ids one by one into text, never half a character; of special tokens only those that are kept."""
-        return TextStream(self, keep_special)
+    def stream(self, prompt: Iterable[int] = (), keep_special: Iterable[str] = ()) -> TextStream:
+        """Decode ids one by one into text, never half a character.
+
+        Args:
+            prompt: the ids that they follow. Together the pieces are what their text adds to that of the prompt.
+            keep_special: special tokens that count as text; the others are left out.
+        """
+        return TextStream(self, prompt, keep_special)
 
     def _ids(self, text: str) -> list[int]:
         """The ids of a text in which every added token means itself."""
         return self._encoder.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
+
+    def _ids_of_mere_text(self, text: str) -> list[int]:
+        """The ids of a text in which no added token means itself."""
+        return self._bare_encoder.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
 
     def _token(self, id: int) -> str:
         """A token as the vocabulary writes it; nothing for an id that is none."""
@@ -169,6 +182,18 @@ class Tokenizer:
     @functools.cached_property
     def _encoder(self) -> Any:
         return self._make_encoder()
+
+    @functools.cached_property
+    def _bare_encoder(self) -> Any:
+        """The encoder without added tokens."""
+        from tokenizers import Tokenizer as Encoder
+
+        bare = Encoder(self._encoder.model)
+        if self._encoder.normalizer is not None:
+            bare.normalizer = self._encoder.normalizer
+        if self._encoder.pre_tokenizer is not None:
+            bare.pre_tokenizer = self._encoder.pre_tokenizer
+        return bare
 
     @property
     def before(self) -> list[int]:
@@ -192,10 +217,14 @@ class Tokenizer:
 class TextStream:
     """Text from ids that arrive one by one. A character split over tokens comes when its last byte has come."""
 
-    def __init__(self, tokenizer: Tokenizer, keep_special: Iterable[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Iterable[int] = (), keep_special: Iterable[str] = ()
+    ) -> None:  # fmt: skip
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special - {tokenizer.added.get(token) for token in keep_special}
-        self._begun = not tokenizer.spaced
+        self._begun = not tokenizer.spaced or any(
+            id not in tokenizer.special and tokenizer.token_bytes(id) for id in prompt
+        )
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def add(self, id: int) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tallow.errors import WeightsError
-from tallow.text.byte_pairs import SPLITS
 from tallow.text.language import Text
+from tallow.text.sentencepiece import adds_space
+from tallow.text.splits import DIGIT, DIGITS, GPT2, SPLITS, Split
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 
@@ -36,7 +37,7 @@ def gguf_text(text: Text, vocab: int) -> dict[str, Any]:
     merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
     said: dict[str, Any] = {"tokens": tokens, "token_type": types}
     if model.get("byte_fallback"):
-        said |= {"model": "llama", "scores": _scores(tokens, types, merges), "add_space_prefix": text.tokenizer.spaced}
+        said |= {"model": "llama", "scores": _scores(tokens, types, merges), "add_space_prefix": adds_space(data)}
         said["token_type"] = [_BYTE if t == _NORMAL and _is_byte(s) else t for s, t in zip(tokens, types, strict=True)]
     else:
         said |= {"model": "gpt2", "pre": _split_name(data, text.where), "merges": [" ".join(pair) for pair in merges]}
@@ -73,15 +74,30 @@ def _split_name(data: Mapping[str, Any], where: str) -> str:
     """GGUF's name for how a ``tokenizer.json`` splits text."""
     steps = data.get("pre_tokenizer") or {}
     steps = steps.get("pretokenizers", [steps])
-    patterns = [step["pattern"].get("Regex") for step in steps if step.get("type") == "Split"]
-    digits = any(step.get("type") == "Digits" and step.get("individual_digits") for step in steps)
-    kinds = {step.get("type") for step in steps} - {"Split", "Digits", "ByteLevel"}
-    wanted = patterns[0] if patterns else "digits" if digits else None
-    if not kinds and len(patterns) <= 1:
-        for name, pattern in SPLITS.items():
-            if pattern == wanted and name != "default":
-                return name
+    patterns = tuple(pattern for step in steps if (pattern := _pattern(step)) != "")
+    composed = "NFC" in json.dumps(data.get("normalizer"))
+    fitting = [name for name, split in SPLITS.items() if split.patterns == patterns]
+    if fitting:
+        wanted = bool(data["model"].get("ignore_merges")), composed
+        return max(fitting, key=lambda name: _likeness(SPLITS[name], wanted))
     raise WeightsError(f"{where}: its tokenizer splits text in a way for which GGUF has no name that Tallow knows")
+
+
+def _pattern(step: Mapping[str, Any]) -> str | None:
+    """The pattern of a step of a ``pre_tokenizer``: nothing for one that only spells bytes, None if it has none."""
+    match step.get("type"):
+        case "Split":
+            pattern = step["pattern"].get("Regex")
+            return pattern if isinstance(pattern, str) else None
+        case "Digits":
+            return DIGIT if step.get("individual_digits") else DIGITS
+        case "ByteLevel":
+            return GPT2 if step.get("use_regex", True) else ""
+    return None
+
+
+def _likeness(split: Split, wanted: tuple[bool, bool]) -> tuple[bool, bool]:
+    return split.ignore_merges == wanted[0], split.composed == wanted[1]
 
 
 def _special(text: Text, ids: Mapping[str, int]) -> dict[str, Any]:
