@@ -51,10 +51,7 @@ def gguf_tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
             f"{where}: tokenizer of kind {short(kind)}; Tallow reads gpt2 (BPE) and llama (SentencePiece)"
         )
     said = _Vocabulary(metadata, where)
-    added = {
-        said.tokens[id]: id for id in np.flatnonzero((said.types == _CONTROL) | (said.types == _USER_DEFINED)).tolist()
-    }
-    special = np.flatnonzero(said.types == _CONTROL).tolist()
+    added, special = said.added, said.control
     tokenizer: Tokenizer
     if kind == "llama":
         vocab = {token: id for id, token in enumerate(said.tokens)}
@@ -106,7 +103,7 @@ def _sentencepiece(said: _Vocabulary) -> Any:
         scores.tolist(),
         said.token("unknown"),
         spaced=said.add_space_prefix,
-        control=np.flatnonzero(said.types == _CONTROL).tolist(),
+        control=said.control,
         where=said.where,
     )
     return _finished(encoder, said, begins=True)
@@ -116,9 +113,8 @@ def _finished(encoder: Any, said: _Vocabulary, begins: bool) -> Any:
     """An encoder with its special tokens, and with what it puts around a text."""
     from tokenizers import AddedToken, processors
 
-    special = set(np.flatnonzero(said.types == _CONTROL).tolist())
-    added = {said.tokens[id]: id for id in np.flatnonzero((said.types == _CONTROL) | (said.types == _USER_DEFINED))}
-    tokens = [AddedToken(token, special=id in special, normalized=False) for token, id in added.items()]
+    special = set(said.control)
+    tokens = [AddedToken(token, special=id in special, normalized=False) for token, id in said.added.items()]
     encoder.add_special_tokens([token for token in tokens if token.special])
     encoder.add_tokens([token for token in tokens if not token.special])
     begin, end = said.around("bos", begins), said.around("eos", False)
@@ -150,6 +146,17 @@ class _Vocabulary:
         if not isinstance(values, StringArray):
             raise WeightsError(f"{self.where}: lacks tokenizer.ggml.{key}, a list of strings")
         return values
+
+    @property
+    def control(self) -> list[int]:
+        """The ids of tokens that are no text."""
+        return np.flatnonzero(self.types == _CONTROL).tolist()  # type: ignore[no-any-return]
+
+    @property
+    def added(self) -> dict[str, int]:
+        """Token -> id of those that stand for themselves."""
+        ids = np.flatnonzero((self.types == _CONTROL) | (self.types == _USER_DEFINED)).tolist()
+        return {self.tokens[id]: id for id in ids}
 
     def id(self, name: str) -> int | None:
         """The id of a special token, ``"bos"`` and so on; None if there is none."""
