@@ -54,7 +54,7 @@ def test_special_tokens_are_kept_if_they_are_asked_for():
         (("<|im_start|>", "no token"), (), "a<|im_start|>b"),
         (("<|im_start|>",), ("start|>b",), "a<|im_"),
     ):
-        until = TextUntilStop(tokenizer, stops, keep)
+        until = TextUntilStop(tokenizer, stops, (), keep)
         for id in ids:
             until.add(id)
         until.end()

@@ -150,7 +150,7 @@ class _Vocabulary:
     @property
     def control(self) -> list[int]:
         """The ids of tokens that are no text."""
-        return np.flatnonzero(self.types == _CONTROL).tolist()  # type: ignore[no-any-return]
+        return np.flatnonzero(self.types == _CONTROL).tolist()
 
     @property
     def added(self) -> dict[str, int]:
