@@ -1,9 +1,12 @@
+import multiprocessing
+import os
 import threading
 import time
 
 import pytest
 
 from tallow.errors import ArgumentError
+from tallow.nn import Module
 from tallow.runtime import resident
 from tallow.runtime.resident import keep, unload, use
 
@@ -188,3 +191,83 @@ def test_ctrl_c_while_waiting_keeps_the_model(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             unload(model)
     assert keep("a", "A", (), Model) is model
+
+
+def test_a_call_in_flight_may_make_more_calls_while_it_is_waited_for():
+    model, other = keep("a", "A", (), Model), keep("b", "B", (), Model)
+    started, go, results = threading.Event(), threading.Event(), []
+
+    def call():
+        with use(model):
+            started.set()
+            go.wait(10)
+            with use(model):
+                results.append(model.weights)
+            results.append(model.weights)
+
+    threads = in_threads(call)
+    started.wait(10)
+    threads += in_threads(lambda: unload(model))
+    while len(resident.resident()) > 1:
+        time.sleep(0.001)
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(results) == 2
+    assert vars(model) == {}
+    assert [listed.model for listed in resident.resident()] == [other]
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_unload_inside_a_call_does_not_wait_for_itself(every):
+    model = keep("a", "A", (), Model)
+    with use(model), pytest.raises(ArgumentError, match="inside a call"):
+        unload(None if every else model)
+    assert keep("a", "A", (), Model) is model
+    unload(model)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_wait_for_its_parents_threads():
+    model = keep("a", "A", (), Model)
+    started, end, making, made = (threading.Event() for _ in range(4))
+
+    def make():
+        making.set()
+        made.wait(10)
+        return Model()
+
+    threads = in_threads(lambda: model.work(started, end), lambda: keep("b", "B", (), make))
+    started.wait(10)
+    making.wait(10)
+    child = multiprocessing.get_context("fork").Process(target=lambda: (unload(model), keep("b", "B", (), Model)))
+    child.start()
+    child.join(10)
+    code = child.exitcode
+    child.kill()
+    end.set()
+    made.set()
+    for thread in threads:
+        thread.join()
+    assert code == 0
+    assert model.weights
+
+
+def test_what_an_unloaded_model_lacks_is_told():
+    class Part(Module):
+        def __init__(self):
+            self.weight = 1
+
+        @property
+        def broken(self):
+            return self.weight.nothing
+
+    part = keep("a", "A", (), Part)
+    with pytest.raises(AttributeError, match="'Part' object has no attribute 'other'"):
+        part.other  # noqa: B018
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'nothing'"):
+        part.broken  # noqa: B018
+    unload(part)
+    with pytest.raises(ArgumentError, match="unloaded; load it again"):
+        part.weight  # noqa: B018
+    assert getattr(part, "weight", None) is None

@@ -16,6 +16,7 @@ from tallow.runtime.grammar import Grammar
 from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.prompts import Prompt, fit, token_ids
 from tallow.runtime.request import Options
+from tallow.runtime.resident import use
 from tallow.runtime.result import Generation
 from tallow.runtime.sampling import Sampling
 from tallow.runtime.session import Session
@@ -220,8 +221,9 @@ class LanguageModel(Module):
         )  # fmt: skip
         prompts, single = token_ids(prompt, self.text, self.config.vocab_size)
         prompts = [fit(ids, self.context, max_tokens, truncate) for ids in prompts]
-        written = start(self, prompts, options, session or cache_dtype, finish or (lambda result: result), single)
-        return written if stream else written.result()
+        with use(self):
+            written = start(self, prompts, options, session or cache_dtype, finish or (lambda result: result), single)
+            return written if stream else written.result()
 
     def chat(
         self,

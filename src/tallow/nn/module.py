@@ -6,10 +6,11 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tallow.device import Device, as_device
 from tallow.dtypes import DType, as_dtype
+from tallow.runtime.resident import missing
 from tallow.tensor import Tensor
 from tallow.weights.weight import Weight
 
@@ -70,6 +71,14 @@ class Module:
     def extra_repr(self) -> str:
         """What a module says of itself in the tree: its sizes. Overridden by layers."""
         return ""
+
+    if not TYPE_CHECKING:  # to which every attribute would then seem to be there
+
+        def __getattr__(self, name: str) -> Any:
+            """What an unloaded model lacks is the caller's mistake, whichever method asks for it."""
+            if (error := missing(self, name)) is not None:
+                raise error
+            return object.__getattribute__(self, name)  # raises what was raised before
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute; defined by each module."""

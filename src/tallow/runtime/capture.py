@@ -59,6 +59,11 @@ class Recording(Generic[R]):
         """Kernel calls that it makes."""
         return len(self._tape)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes on a GPU that nothing else gets as long as there is the recording; 0 on the CPU."""
+        return int(getattr(self._tape, "nbytes", 0))
+
     def replay(self) -> R:
         """Do it again, with what the tensors hold now. Returns ``result``."""
         self._tape.replay()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,13 +44,13 @@ def memory_info(device: Device | str = "cuda") -> MemoryInfo:
     import cupy
 
     from tallow.backends.cuda.memory import explaining
-    from tallow.runtime.kept import nbytes
+    from tallow.runtime import encoding, kept
 
     with explaining("memory_info"), cupy.cuda.Device(place.index):
         free, total = cupy.cuda.runtime.memGetInfo()
-        pool, of_models = cupy.get_default_memory_pool(), nbytes(place)
-        kept = pool.free_bytes() + of_models
-        return MemoryInfo(total, free + kept, pool.used_bytes() - of_models, kept)
+        pool, caches = cupy.get_default_memory_pool(), kept.nbytes(place)
+        left = pool.free_bytes() + caches + encoding.nbytes(place)  # recordings have pools of their own
+        return MemoryInfo(total, free + left, pool.used_bytes() - caches, left)
 
 
 def synchronize(device: Device | str = "cuda") -> None:
@@ -69,10 +70,48 @@ def synchronize(device: Device | str = "cuda") -> None:
         cupy.cuda.runtime.deviceSynchronize()
 
 
+class _Pinned:
+    """Memory of the CPU's that a GPU copies to or from by itself.
+
+    It goes back to its pool with this object, but not before the last copy is done, wherever it is let go: by an
+    exception, or by a stream of batches that nobody reads on.
+
+    Attributes:
+        bytes: the memory, perhaps more than was asked for.
+        copied: when the last copy is done; None before the first.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        import cupy
+
+        self.copied: Any = None
+        self.bytes = cupy.cuda.alloc_pinned_memory(nbytes)
+
+    def copy(self, start: Callable[[int, int, Any], None], nbytes: int, stream: Any) -> None:
+        """Begin a copy.
+
+        Args:
+            start: begins it, given the address, ``nbytes`` and ``stream``.
+            nbytes: how much.
+            stream: where.
+        """
+        try:
+            start(self.bytes.ptr, nbytes, stream)
+        finally:  # Ctrl-C may come when it has begun
+            self.copied = stream.record()
+
+    def wait(self) -> None:
+        """Until the last copy is done."""
+        if self.copied is not None:
+            self.copied.synchronize()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # then nobody gets the memory any more
+            self.wait()
+
+
 class Arriving:
     """A tensor's values on their way from a card, as they are when everything asked for before is done.
-
-    They must be waited for: the memory that they come into is lent to others when this object goes.
 
     Args:
         x: the tensor; it may be overwritten afterwards.
@@ -83,17 +122,15 @@ class Arriving:
 
         array = x.storage
         with cupy.cuda.Device(x.device.index):
-            stream = cupy.cuda.get_current_stream()
-            self._memory = cupy.cuda.alloc_pinned_memory(array.nbytes)
-            array.data.copy_to_host_async(self._memory.ptr, array.nbytes, stream)
-            self._done = stream.record()
+            self._memory = _Pinned(array.nbytes)
+            self._memory.copy(array.data.copy_to_host_async, array.nbytes, cupy.cuda.get_current_stream())
         self._shape, self._dtype = array.shape, array.dtype
 
     def wait(self) -> np.ndarray[Any, Any]:
         """The values, once they are here."""
-        self._done.synchronize()
+        self._memory.wait()
         count = int(np.prod(self._shape))
-        return np.frombuffer(self._memory, self._dtype, count).reshape(self._shape)
+        return np.frombuffer(self._memory.bytes, self._dtype, count).reshape(self._shape)
 
 
 class Feed:
@@ -132,35 +169,36 @@ class Feed:
         with cupy.cuda.Device(self._device.index), explaining("a batch of inputs"):
             now = cupy.cuda.get_current_stream()
             last.read = now.record()
-            place.hold(nbytes)
-            bytes_ = np.frombuffer(place.pinned, np.uint8, nbytes).reshape(len(arrays), -1)
+            pinned = place.hold(nbytes)
+            bytes_ = np.frombuffer(pinned.bytes, np.uint8, nbytes).reshape(len(arrays), -1)
             for to, array in zip(bytes_, arrays, strict=True):
                 _cpu.copy_bytes(to, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
             self._stream.wait_event(place.read)
-            place.card.data.copy_from_host_async(place.pinned.ptr, nbytes, self._stream)
-            place.sent = self._stream.record()
-            now.wait_event(place.sent)
+            try:
+                pinned.copy(place.card.data.copy_from_host_async, nbytes, self._stream)
+            finally:
+                now.wait_event(pinned.copied)  # as do those who get the card's memory when this object goes
             return Tensor(cupy.ndarray(shape, arrays[0].dtype, place.card.data), self._device)
 
 
 class _Place:
     """Memory for a batch, here and on the card."""
 
-    pinned: Any = None
+    pinned: _Pinned | None = None
     card: Any = None
-    sent: Any = None  # when the card has read it here
     read: Any = None  # when whatever was asked of the card has read it there
 
-    def hold(self, nbytes: int) -> None:
-        """Be large enough, and free to be written here."""
+    def hold(self, nbytes: int) -> _Pinned:
+        """Be large enough, and free to be written here. Returns the memory here."""
         import cupy
 
-        if self.sent is not None:
-            self.sent.synchronize()
-        if self.card is None or self.card.size < nbytes:
-            self.pinned = cupy.cuda.alloc_pinned_memory(nbytes)
+        if self.pinned is not None:
+            self.pinned.wait()
+        if self.pinned is None or self.card is None or self.card.size < nbytes:
+            self.pinned = _Pinned(nbytes)
             self.card = cupy.empty(nbytes, np.uint8)
             self.read = cupy.cuda.get_current_stream().record()  # whoever had the memory before may still be at work
+        return self.pinned
 
 
 def _card(device: Device | str) -> Device:

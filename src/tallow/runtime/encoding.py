@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tallow.device import Device
 from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.nn.module import Module
 from tallow.runtime.capture import Recording
@@ -25,7 +26,8 @@ MOST_SHAPES = 4  # whose recordings, and with them their intermediate results, a
 def encode(encoder: Module, x: Tensor) -> Tensor:
     """``encoder(x)``; on a card it is recorded when a shape comes for the second time, and then replayed.
 
-    A card does the work of a small batch faster than Python asks for it.
+    A card does the work of a small batch faster than Python asks for it. Recordings go with the encoder's weights, and
+    where memory lacks; ``tl.memory_info`` counts what they take as free.
 
     Args:
         encoder: reads nothing that changes but x.
@@ -70,27 +72,45 @@ def in_turn(work: Callable[[B], Tensor], batches: Iterable[B]) -> Iterator[tuple
         yield first()
 
 
+def give_up() -> None:
+    """Let go of all recordings; shapes that come again are recorded again."""
+    with _lock:
+        let_go = [recorded.clear() for recorded in _recorded.values()]
+    del let_go  # which frees their memory, while nobody waits for the lock
+
+
+def forget_unloaded() -> None:
+    """Let go of the recordings of encoders that ``tl.unload`` has emptied, though somebody still holds the shell."""
+    with _lock:
+        let_go = [_recorded.pop(encoder) for encoder in list(_recorded) if not vars(encoder)]
+    del let_go
+
+
+def nbytes(device: Device) -> int:
+    """Bytes that recordings take on a card."""
+    with _lock:
+        return sum(recorded.nbytes(device) for recorded in _recorded.values())
+
+
 class _Recorded:
-    """The recordings of an encoder, which it does not keep alive."""
+    """The recordings of an encoder, which it does not keep alive, nor they it."""
 
     def __init__(self, encoder: Module) -> None:
         self._encoder = weakref.ref(encoder)
-        self._known: OrderedDict[Any, tuple[Tensor, Recording[Tensor]] | None] = OrderedDict()
+        self._known: OrderedDict[Any, _Known] = OrderedDict()  # read and changed under the lock of all
         self._lock = threading.Lock()  # a recording has one input and one result
         self._recordable = True
 
     def __call__(self, x: Tensor) -> Tensor:
         with self._lock:
             key = (x.shape, x.dtype)
-            known, found = key in self._known, self._known.get(key)
+            with _lock:
+                known, found = key in self._known, self._known.get(key)
             if found is None and known and self._recordable:
                 found = self._record(x)
-            self._known[key] = found
-            self._known.move_to_end(key)
-            while len(self._known) > MOST_SHAPES:
-                self._known.popitem(last=False)
+            self._remember(key, found)
             if found is None:
-                return self._run(x)
+                return _run(self._encoder, x)
             from tallow.backends.cuda.copy import copy_into
             from tallow.backends.cuda.operations import on_card
 
@@ -99,21 +119,46 @@ class _Recorded:
                 copy_into(read.storage, x.storage)
             return recording.replay().copy()
 
-    def _run(self, x: Tensor) -> Tensor:
-        encoder = self._encoder()
-        assert encoder is not None
-        return encoder(x)  # type: ignore[no-any-return]
+    def _remember(self, key: Any, found: _Known) -> None:
+        with _lock:
+            self._known[key] = found
+            self._known.move_to_end(key)
+            while len(self._known) > MOST_SHAPES:
+                self._known.popitem(last=False)
 
-    def _record(self, x: Tensor) -> tuple[Tensor, Recording[Tensor]] | None:
-        read = x.copy()
+    def clear(self) -> list[_Known]:
+        """Forget all shapes; gives what there was of them."""
+        let_go = list(self._known.values())
+        self._known.clear()
+        return let_go
+
+    def nbytes(self, device: Device) -> int:
+        """Bytes that the recordings take on a card."""
+        return sum(found[1].nbytes for found in self._known.values() if found and found[0].device is device)
+
+    def _record(self, x: Tensor) -> _Known:
+        from tallow.backends.cuda.memory import ask_back
+
+        ask_back(give_up)
+        read, encoder = x.copy(), self._encoder
         try:
-            return read, Recording(lambda: self._run(read), x.device)
+            # A function that held this object would make a cycle, and memory that waits for the collector.
+            return read, Recording(lambda: _run(encoder, read), x.device)
         except (CaptureError, OutOfMemoryError) as error:
             logger.debug("encoding goes on without recordings: %s", error)
             self._recordable = False
-            self._known.clear()  # whose memory may be what lacks
+            with _lock:
+                self.clear()  # whose memory may be what lacks
             return None
 
 
+def _run(encoder: weakref.ref[Module], x: Tensor) -> Tensor:
+    found = encoder()
+    assert found is not None
+    return found(x)  # type: ignore[no-any-return]
+
+
+_Known = tuple[Tensor, Recording[Tensor]] | None
+"""What an encoder reads, and what it does; None for a shape that has come once."""
 _recorded: weakref.WeakKeyDictionary[Module, _Recorded] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = threading.RLock()  # memory may lack, and recordings be freed, wherever the collector runs

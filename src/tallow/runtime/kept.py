@@ -73,8 +73,10 @@ def keep(model: LanguageModel, step: DecodeStep) -> None:
         return
     if sys.is_finalizing():  # a stream that nobody read to its end: nothing can be imported any more
         return
+    from tallow.backends.cuda.memory import ask_back
+
     with contextlib.suppress(TallowError):  # the answer is there, whatever becomes of this
-        if cache.nbytes <= _most(cache.device) and _asked_back():
+        if cache.nbytes <= _most(cache.device) and ask_back(give_up):
             with _lock:
                 _kept[weights] = step
 
@@ -126,17 +128,3 @@ def _most(device: Device) -> int:
     from tallow.runtime.cards import memory_info
 
     return int(memory_info(device).total * SHARE)
-
-
-def _asked_back() -> bool:
-    """Whether whoever lacks memory asks here. If tensors get it from an allocator of the user's own, nobody would."""
-    import cupy
-
-    from tallow.backends.cuda.memory import allocate, givers
-
-    if give_up not in givers:
-        givers.append(give_up)
-    if cupy.cuda.get_allocator() == cupy.get_default_memory_pool().malloc:
-        with contextlib.suppress(ValueError):  # the caller is inside CuPy's ``using_allocator``
-            cupy.cuda.set_allocator(allocate)
-    return cupy.cuda.get_allocator() is allocate

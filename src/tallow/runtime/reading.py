@@ -67,6 +67,18 @@ def embed(
     batch_size: int,
 ) -> Tensor:
     """See ``LanguageModel.embed``."""
+    with use(model):
+        return _embedded(model, texts, instruction, dims, truncate, batch_size)
+
+
+def _embedded(
+    model: LanguageModel,
+    texts: str | Sequence[str],
+    instruction: str | None,
+    dims: int | None,
+    truncate: bool,
+    batch_size: int,
+) -> Tensor:
     single = isinstance(texts, str)
     width = model.config.hidden_size
     if dims is not None and not 1 <= dims <= width:
@@ -77,7 +89,7 @@ def embed(
     for begin in range(0, len(order), batch_size):
         batch = order[begin : begin + batch_size]
         cache = model.new_cache(len(batch), len(prompts[batch[0]]))
-        with span("embed", texts=len(batch)), use(model):
+        with span("embed", texts=len(batch)):
             hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK[model.device.kind])
         out[batch] = hidden.numpy()
     vectors = ops.l2_normalize(Tensor(out[:, :dims].copy()))

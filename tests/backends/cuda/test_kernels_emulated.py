@@ -45,6 +45,7 @@ SELECTED = {
     "fp8": ("fp8", "(quantised_on or rows_and or swiglu and 40-5) and bfloat16 or says_nearly or recorded"),
     "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16 or goes_on"),
     "what a model keeps": ("models", "serves_the_next or end_early or goes_with or given_up or grows"),
+    "what goes back": ("given_back", "given_back"),
     "pages": ("pages", "rows"),
     "on the way": ("fusion", "(bfloat16 or not part_of_what_reads and not in_its_turn) and not linear"),
     "an append on the way": ("attend", "bfloat16 and (full or grows and (5 or 1500) and (16-8-128 or 3-1-32))"),

@@ -11,7 +11,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import statistics
+import sys
 import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cupy
@@ -67,6 +70,25 @@ BLOCKS = Scaling(5, 4)
 are (bands, groups), groups a multiple of 4; of x (groups, rows)."""
 
 
+class _Owned:
+    """Something that the library has made for us, and frees when this object goes.
+
+    Args:
+        kind: of what, as the library's functions are called: ``"MatrixLayout"`` for ``cublasLtMatrixLayoutCreate``.
+        arguments: of that function, besides where the handle goes.
+    """
+
+    _as_parameter_: Any = None  # what ctypes passes for this object
+
+    def __init__(self, kind: str, *arguments: Any) -> None:
+        self._kind = kind
+        self._as_parameter_ = _made(f"cublasLt{kind}Create", *arguments)
+
+    def __del__(self) -> None:
+        if self._as_parameter_ is not None and not sys.is_finalizing():
+            _call(f"cublasLt{self._kind}Destroy", self._as_parameter_)
+
+
 class _Plan:
     """A product of one shape: its descriptors and the way chosen, an algorithm and bytes of the workspace for it."""
 
@@ -84,7 +106,7 @@ class _Plan:
         self._adds = _ONE if added_distance else _ZERO
         kind = _TYPES[dtype]
         factor = kind if scaling is None else _E4M3
-        self.product = _made("cublasLtMatmulDescCreate", _COMPUTE_32F, 0)
+        self.product = _Owned("MatmulDesc", _COMPUTE_32F, 0)
         self._set(self.product, _TRANSPOSE_A, ctypes.c_int32(1))
         self._set(self.product, _EPILOGUE, ctypes.c_int32(epilogue))
         if epilogue & _EPILOGUE_BIAS:  # the heuristics look whether there is one
@@ -94,14 +116,10 @@ class _Plan:
                 self._set(self.product, attribute, ctypes.c_int32(mode))
             self.set_scales(256, 256)
         # cuBLAS lays matrices out by columns: out (rows, outputs) by rows is (outputs, rows) by columns.
-        self.weight = _made(
-            "cublasLtMatrixLayoutCreate", factor, *map(ctypes.c_uint64, (inputs, outputs)), _long(inputs)
-        )
-        self.x = _made("cublasLtMatrixLayoutCreate", factor, *map(ctypes.c_uint64, (inputs, rows)), _long(distance))
-        self.added = _made(
-            "cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(added_distance or outputs)
-        )
-        self.out = _made("cublasLtMatrixLayoutCreate", kind, *map(ctypes.c_uint64, (outputs, rows)), _long(outputs))
+        self.weight = _layout(factor, inputs, outputs, inputs)
+        self.x = _layout(factor, inputs, rows, distance)
+        self.added = _layout(kind, outputs, rows, added_distance or outputs)
+        self.out = _layout(kind, outputs, rows, outputs)
         # Without a workspace the share of each multiprocessor is fixed: faster where there is work enough for all.
         limits = (0, _WORKSPACE) if rows >= _ROWS_FOR_TRIAL else (_WORKSPACE, 0)
         self.candidates = [way for limit in limits for way in self._named(limit, aligned)]
@@ -112,7 +130,7 @@ class _Plan:
 
     def _named(self, workspace: int, aligned: int) -> list[tuple[Any, int]]:
         """The algorithms that cuBLASLt's heuristics name, the one they think the fastest first."""
-        preference = _made("cublasLtMatmulPreferenceCreate")
+        preference = _Owned("MatmulPreference")
         _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MOST_WORKSPACE, ctypes.c_size_t(workspace))
         for attribute in _ALIGNMENTS:
             _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, attribute, ctypes.c_uint32(aligned))
@@ -121,7 +139,6 @@ class _Plan:
             self._handle, self.product, self.weight, self.x, self.added, self.out, preference, _CANDIDATES, found,
             ctypes.byref(count),
         )  # fmt: skip
-        _call("cublasLtMatmulPreferenceDestroy", preference)
         if status not in (0, _NOT_SUPPORTED):
             raise DeviceError(f"cublasLtMatmulAlgoGetHeuristic failed with status {status}")
         return [(each.algorithm, each.workspace) for each in found[: count.value] if not each.state]
@@ -170,8 +187,23 @@ class _Plan:
 
 
 _ONE, _ZERO = ctypes.byref(ctypes.c_float(1)), ctypes.byref(ctypes.c_float(0))
-_plans: dict[Any, _Plan] = {}
-_lock = threading.Lock()  # a plan's descriptor holds the bias of the call at hand
+MOST_PLANS = 4096
+"""That are kept, those used last: some ten for each number of rows, which differs from prompt to prompt; 2 KB each."""
+_plans: OrderedDict[Any, _Plan] = OrderedDict()
+_lock = threading.Lock()
+"""Held while a plan is used: its descriptor holds the bias of the call at hand, and no other thread may let it go. A
+recording needs no plan any more."""
+
+
+def _planned(key: Any, make: Callable[[], _Plan]) -> _Plan:
+    """The plan for a key, made if it is not kept; the one that was used longest ago goes. Called under the lock."""
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plans[key] = make()
+    _plans.move_to_end(key)
+    while len(_plans) > MOST_PLANS:
+        _plans.popitem(last=False)
+    return plan
 
 
 def multiply(
@@ -213,9 +245,7 @@ def multiply(
     scaling = None if scaled is None else scaled[0]
     key = (index, out.dtype, sizes, epilogue, aligned, scaling)
     with _lock:
-        plan = _plans.get(key)
-        if plan is None:
-            plan = _plans[key] = _Plan(_handle(index), out.dtype, sizes, epilogue, aligned, scaling)
+        plan = _planned(key, lambda: _Plan(_handle(index), out.dtype, sizes, epilogue, aligned, scaling))
         if bias is not None:
             plan.set_bias(bias.data.ptr)
         if scaled is not None:
@@ -235,8 +265,9 @@ def multiplies_fp8() -> bool:
     return int(version()) >= 120900
 
 
-def _long(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(value)
+def _layout(kind: int, rows: int, columns: int, distance: int) -> _Owned:
+    """Of a matrix, by columns, which lie so many elements apart."""
+    return _Owned("MatrixLayout", kind, ctypes.c_uint64(rows), ctypes.c_uint64(columns), ctypes.c_int64(distance))
 
 
 @functools.cache

@@ -149,6 +149,11 @@ class Graph:
         """Kernels and copies in the graph."""
         return len(self._graph.get_nodes()) if hasattr(self._graph, "get_nodes") else 1
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its results, and what lies between, take."""
+        return int(self._pool.total_bytes())
+
     def replay(self) -> None:
         """Do it again."""
         with self._device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,9 +24,23 @@ givers: list[Callable[[], None]] = []
 """What lets go of memory that is kept for later: called where memory lacks."""
 
 
+def ask_back(give: Callable[[], None]) -> bool:
+    """Have ``give`` called where memory lacks.
+
+    Returns:
+        Whether tensors ask for it too: not if they get their memory from an allocator of the user's own.
+    """
+    if give not in givers:
+        givers.append(give)
+    if cupy.cuda.get_allocator() == cupy.get_default_memory_pool().malloc:
+        with contextlib.suppress(ValueError):  # the caller is inside CuPy's ``using_allocator``
+            cupy.cuda.set_allocator(allocate)
+    return bool(cupy.cuda.get_allocator() is allocate)
+
+
 def make_room() -> None:
     """Give back to the card whatever can be missed."""
-    for give in givers:
+    for give in list(givers):
         give()
     cupy.get_default_memory_pool().free_all_blocks()
 

@@ -201,10 +201,11 @@ class Clap(Module):
         rows = [self._token_ids(text, truncate) for text in ([texts] if isinstance(texts, str) else texts)]
         out = np.empty((len(rows), self.config.projection_dim), np.float32)
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # texts of like length side by side
-        for begin in range(0, len(order), batch_size):
-            batch = order[begin : begin + batch_size]
-            with span("embed_text", texts=len(batch)), use(self):
-                out[batch] = self.encode_ids([rows[i] for i in batch]).numpy()
+        with use(self):
+            for begin in range(0, len(order), batch_size):
+                batch = order[begin : begin + batch_size]
+                with span("embed_text", texts=len(batch)):
+                    out[batch] = self.encode_ids([rows[i] for i in batch]).numpy()
         return Tensor(out[0] if single else out)
 
     def classify(
@@ -234,11 +235,12 @@ class Clap(Module):
             raise ArgumentError(f"classify: labels must be a list of at least one text, found {labels!r}")
         if "{}" not in template or options.get("long") == "windows":
             raise ArgumentError(f"classify: the template {template!r} must hold {{}}, and long be 'mean' or 'crop'")
-        texts = self.embed_text([template.replace("{}", label) for label in labels])
-        sounds = self.embed_audio(audio, **options)
-        sounds = sounds.reshape(-1, 1, sounds.shape[-1])
-        products = (sounds * texts).sum(-1)  # unlike a matrix product, the same for a sound whatever lies beside it
-        scores = ops.softmax(products * self.logit_scale.exp().item()).numpy()
+        with use(self):
+            texts = self.embed_text([template.replace("{}", label) for label in labels])
+            sounds = self.embed_audio(audio, **options)
+            sounds = sounds.reshape(-1, 1, sounds.shape[-1])
+            products = (sounds * texts).sum(-1)  # unlike a matrix product, the same for a sound whatever lies beside it
+            scores = ops.softmax(products * self.logit_scale.exp().item()).numpy()
         ranked = [[Label(labels[i], float(row[i])) for i in np.argsort(-row, kind="stable")] for row in scores]
         return ranked if isinstance(audio, list | tuple) else ranked[0]
 

@@ -103,7 +103,7 @@ class VisionModel(Module):
         pictures: Iterable[Any] = [images] if many is None else many
         rows: dict[int, Array] = {}
         options: dict[str, Any] = {"size": size, "proportional": proportional, "fast_decode": fast_decode}
-        with closing(self.stream(pictures, batch_size=batch_size, **options)) as found:
+        with use(self), closing(self.stream(pictures, batch_size=batch_size, **options)) as found:
             for number, vector in found:
                 if isinstance(vector, MediaError):
                     raise vector

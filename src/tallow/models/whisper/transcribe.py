@@ -110,13 +110,12 @@ class Transcription:
 
     def _run(self) -> Generator[Segment, None, None]:
         try:
-            with use(self._model):
-                yield from self._transcribe()
+            yield from self._transcribe()
         finally:
             self._windows.close()
 
     def _transcribe(self) -> Iterator[Segment]:
-        count = 0
+        count, in_use = 0, use(self._model)
         for start, end in self.options.clips():
             seek, last = _frames(start), math.inf if end == math.inf else _frames(end)
             while seek < last:
@@ -127,7 +126,8 @@ class Transcription:
                 if frames < _SHORTEST:
                     break
                 self.duration = max(self.duration, (seek + frames) / FRAMES_PER_SECOND)
-                segments, seek = self._transcribe_window(mel, frames, seek)
+                with in_use:  # and not while the reader has the segments, who may never come back
+                    segments, seek = self._transcribe_window(mel, frames, seek)
                 for segment in segments:
                     segment.id = count
                     count += 1

@@ -177,7 +177,7 @@ class Whisper(Module):
         )  # fmt: skip
         with use(self):
             transcription = Transcription(self, self._windows(audio, sampling_rate), options, progress)
-        return transcription if stream else transcription.result()
+            return transcription if stream else transcription.result()
 
     def detect_language(self, audio: Recording, *, sampling_rate: int | None = None) -> dict[str, float]:
         """How probable each language is in the first 30 s of a recording.
