@@ -2,6 +2,8 @@ import contextlib
 import gc
 import io
 import logging
+import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -425,3 +427,30 @@ def test_an_interruption_before_the_thread_begins(monkeypatch):
         Prefetch((i for i in range(3)), 1)
     gc.collect()
     assert complaints == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_wait_for_a_thread_that_it_has_not():
+    def items():
+        yield from range(3)
+
+    ahead = Prefetch(items(), 1)
+    while not ahead._shared.ready:  # and then the thread waits for a reader
+        time.sleep(0.001)
+    assert next(ahead) == 0
+    while not ahead._shared.ready:
+        time.sleep(0.001)
+
+    def read():
+        assert next(ahead) == 1
+        with pytest.raises(MediaError, match="before a fork"):
+            next(ahead)
+        ahead.close()
+
+    child = multiprocessing.get_context("fork").Process(target=read)
+    child.start()
+    child.join(10)
+    code = child.exitcode
+    child.kill()
+    assert code == 0
+    assert list(ahead) == [1, 2]

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from typing import Generic, TypeVar
 
+from tallow.errors import MediaError
+
 T = TypeVar("T")
 
 
@@ -27,14 +29,17 @@ class Prefetch(Generic[T]):
 
     What the generator raises is raised to the reader, after the items that came before it. The thread ends, and the
     generator's ``finally`` blocks run, when the items are spent, on `close`, when the Prefetch is garbage-collected,
-    and at interpreter exit. Waiting for an item can be interrupted (Ctrl-C) at any moment.
+    and at interpreter exit. Waiting for an item can be interrupted (Ctrl-C) at any moment. A process that is forked off
+    has no such thread, and can't read on: a MediaError.
     """
 
     def __init__(self, items: Generator[T, None, None], limit: int) -> None:
         self._shared: _Shared[T] = _Shared()
-        thread = threading.Thread(target=_run, args=(self._shared, items, limit), name="tallow-prefetch", daemon=True)
-        self._finalizer = weakref.finalize(self, _stop, self._shared, thread)
-        thread.start()
+        self._thread = threading.Thread(
+            target=_run, args=(self._shared, items, limit), name="tallow-prefetch", daemon=True
+        )
+        self._finalizer = weakref.finalize(self, _stop, self._shared, self._thread)
+        self._thread.start()
 
     def __iter__(self) -> Prefetch[T]:
         return self
@@ -43,6 +48,8 @@ class Prefetch(Generic[T]):
         shared = self._shared
         with shared.changed:
             while not shared.ready and not shared.done and not shared.stopped:
+                if not self._thread.is_alive():
+                    raise MediaError("a recording that was opened before a fork can't be read after it; open it there")
                 shared.changed.wait(0.5)  # Windows delivers Ctrl-C between waits only
             if shared.ready:
                 shared.changed.notify_all()
