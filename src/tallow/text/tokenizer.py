@@ -217,9 +217,7 @@ class Tokenizer:
 class TextStream:
     """Text from ids that arrive one by one. A character split over tokens comes when its last byte has come."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, prompt: Iterable[int] = (), keep_special: Iterable[str] = ()
-    ) -> None:  # fmt: skip
+    def __init__(self, tokenizer: Tokenizer, prompt: Iterable[int] = (), keep_special: Iterable[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special - {tokenizer.added.get(token) for token in keep_special}
         self._begun = not tokenizer.spaced or any(
