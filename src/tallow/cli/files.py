@@ -14,8 +14,8 @@ from tallow.errors import MediaError
 # What counts in a folder; a file that is named itself is read whatever it is called.
 ENDINGS = {
     "photos": "avif bmp gif jfif jpeg jpg png tif tiff webp",
-    "sounds": """3gp aac ac3 aif aifc aiff amr ape au avi caf flac flv m4a m4b mka mkv mov mp2 mp3 mp4 mpeg mpg oga ogg
-        opus ra ts tta wav weba webm wma wmv wv""",
+    "sounds": """3gp aac ac3 aif aifc aiff amr ape au avi caf eac3 flac flv g722 gsm m2ts m4a m4b mka mkv mov mp2 mp3
+        mp4 mpeg mpg mts oga ogg opus ra sln swf ts tta voc vob w64 wav weba webm wma wmv wv""",
 }
 
 

@@ -74,6 +74,8 @@ def add_to(commands: Any) -> None:
                         help="write what is said, or translate it into English (transcribe)")  # fmt: skip
     speech.add_argument("--initial-prompt", metavar="TEXT", help="what went before, such as names to spell like this")
     speech.add_argument("--hotwords", metavar="TEXT", help="words to expect everywhere")
+    speech.add_argument("--audio-track", type=_track, metavar="TRACK",
+                        help="of several sound tracks: its number, from 0, or its language's code")  # fmt: skip
     speech.add_argument("--clip-timestamps", metavar="START,END,…", default="", help="seconds to transcribe (all)")
     search = parser.add_argument_group("the search")
     search.add_argument("--beam-size", type=_count, default=5, metavar="N", help="candidates kept; 1 is fastest (5)")
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     for job in jobs:
         try:
-            audio = AudioReader(job.recording, RATE)  # before the model: it decodes while that loads
+            audio = AudioReader(job.recording, RATE, audio_track=args.audio_track)  # decodes while the model loads
         except MediaError as error:
             complain(error)
             status = 1
@@ -191,6 +193,10 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {text!r}")
     return int(text)
+
+
+def _track(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _temperatures(text: str) -> tuple[float, ...]:

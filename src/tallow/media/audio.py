@@ -1,8 +1,9 @@
 """Sound in: any file that FFmpeg decodes, or an array, as one channel of float32.
 
-The channels are mixed by their plain mean, whatever they are (also the six of 5.1). Samples follow one another as they
-are stored: a gap between timestamps is not filled with silence. A file is read through Python's own file object, so
-FFmpeg opens nothing by itself: a playlist that points at other files or at the network does not get to them.
+The channels are mixed by their plain mean, whatever they are (also the six of 5.1); of stereo in opposite phase one is
+taken. Times are those of the container's clock: a gap between timestamps, or sound that begins late, is silence
+(``clock.py``). A file is read through Python's own file object, so FFmpeg opens nothing by itself: a playlist that
+points at other files or at the network does not get to them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import numpy.typing as npt
 
 from tallow.errors import MediaError
 from tallow.media.container import AudioFile
+from tallow.media.phase import StereoMix, opposite_phase
 from tallow.media.prefetch import Prefetch
 from tallow.media.resample import MonoResampler, Samples
 from tallow.tensor import Tensor
+from tallow.trace import logger
 
 AudioSource = str | os.PathLike[str] | bytes | BinaryIO | npt.NDArray[Any] | Tensor
 
@@ -29,12 +32,13 @@ MAX_SAMPLES = 2**30  # of `load_audio`: 4 GiB of float32, 18 hours at 16 kHz
 AHEAD = 60  # seconds of audio that are decoded before they are asked for: two windows of Whisper
 
 
-def load_audio(path: AudioSource, rate: int | None = None) -> Tensor:
+def load_audio(path: AudioSource, rate: int | None = None, *, audio_track: int | str | None = None) -> Tensor:
     """Decode a whole recording.
 
     Args:
         path: an audio or video file; or its bytes, an open binary file, or samples (see `AudioReader`).
         rate: samples a second to convert to; by default the recording's own (``AudioReader(path).rate`` tells it).
+        audio_track: of a file with several sound tracks, see `AudioReader`.
 
     Returns:
         Samples of shape (n,), float32, full scale ±1: the mean of the channels.
@@ -44,7 +48,7 @@ def load_audio(path: AudioSource, rate: int | None = None) -> Tensor:
     """
     blocks: list[Samples] = []
     total = 0
-    with AudioReader(path, rate) as reader:
+    with AudioReader(path, rate, audio_track=audio_track) as reader:
         for block in reader:
             blocks.append(block)
             total += len(block)
@@ -57,7 +61,7 @@ def load_audio(path: AudioSource, rate: int | None = None) -> Tensor:
 
 
 class AudioReader(Iterator[Samples]):
-    """A recording as blocks of one second, decoded in a background thread as they are needed.
+    """A recording as blocks of a second or less, decoded in a background thread as they are needed.
 
     It never holds more than a minute of sound, however long the recording is. Close it when stopping early, or use it
     in a ``with`` statement; reading to the end closes it too. Not for use by several threads at once.
@@ -68,6 +72,9 @@ class AudioReader(Iterator[Samples]):
             (channels, n), floating (full scale ±1), or int16, int32 or uint8 (scaled to ±1).
         rate: samples a second to deliver; by default the recording's own.
         sampling_rate: the rate of samples that were passed as an array; by default ``rate``. Files tell theirs.
+        audio_track: which of a file's sound tracks: its number, from 0 (FFmpeg's ``0:a:0``), or the code of its
+            language (``"de"``, ``"deu"`` and ``"ger"`` are the same); by default the one that FFmpeg takes for the
+            best.
 
     Attributes:
         rate: samples a second of the blocks.
@@ -80,7 +87,14 @@ class AudioReader(Iterator[Samples]):
             decodes, that much is delivered, with a warning on the logger ``tallow``.
     """
 
-    def __init__(self, source: AudioSource, rate: int | None = None, *, sampling_rate: int | None = None) -> None:
+    def __init__(
+        self,
+        source: AudioSource,
+        rate: int | None = None,
+        *,
+        sampling_rate: int | None = None,
+        audio_track: int | str | None = None,
+    ) -> None:
         for value in (rate, sampling_rate):
             if value is not None and not RATES[0] <= value <= RATES[1]:
                 raise MediaError(f"a sampling rate of {value} Hz; expected {RATES[0]:,} to {RATES[1]:,}")
@@ -89,20 +103,25 @@ class AudioReader(Iterator[Samples]):
         if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read"):
             if sampling_rate is not None:
                 raise MediaError("sampling_rate is for arrays; a file says its own")
-            file = AudioFile(source)
+            file = AudioFile(source, audio_track)
             self.name, self.duration = file.name, file.duration
             self.rate = int(rate) if rate is not None else file.rate
             self._blocks = self._prefetch = Prefetch(_checked(file.blocks(self.rate), file.name), AHEAD)
         else:
+            if audio_track is not None:
+                raise MediaError("audio_track is for files; of an array pass the samples wanted")
             samples = _as_channels(source)
             native = sampling_rate or rate
             if native is None:
                 raise MediaError("samples without a rate; say sampling_rate=, in samples a second")
             self.name, self.duration = "array", samples.shape[1] / native
             self.rate = int(rate) if rate is not None else native
-            for block in _checked(_slices(samples, native), self.name):
+            mix = StereoMix()
+            for block in _checked(_slices(samples, native, mix), self.name):
                 del block  # an array is looked through first: a fault far behind is told at once
-            self._blocks = _converted(_slices(samples, native), native, self.rate)
+            if mix.cancelled:
+                logger.warning("%s: %s", self.name, opposite_phase(mix.cancelled / native))
+            self._blocks = _converted(_slices(samples, native, mix), native, self.rate)
 
     def __iter__(self) -> AudioReader:
         return self
@@ -152,14 +171,16 @@ def _as_channels(source: Any) -> npt.NDArray[Any]:
 _INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 2**7)}
 
 
-def _slices(samples: npt.NDArray[Any], rate: int) -> Iterator[Samples]:
+def _slices(samples: npt.NDArray[Any], rate: int, mix: StereoMix) -> Iterator[Samples]:
     """(channels, n) of any dtype, a second at a time, mixed to one channel of float32."""
     silence, full_scale = _INTEGER_SCALES.get(samples.dtype.name, (0, 1))
     for start in range(0, samples.shape[1], rate):
         second = samples[:, start : start + rate]
         if second.dtype != np.float32 or len(second) > 1:
             wide = second.astype(np.float64)
-            second = ((wide.mean(axis=0, keepdims=True) - silence) / full_scale).astype(np.float32)
+            mean = ((wide.mean(axis=0, keepdims=True) - silence) / full_scale).astype(np.float32)
+            left = ((wide[0] - silence) / full_scale).astype(np.float32)
+            second = mix(mean[0], left)[None] if len(wide) == 2 else mean
         yield np.ascontiguousarray(second[0])
 
 

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import stat
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
 from tallow.errors import MediaError
+from tallow.media.clock import Clock
+from tallow.media.demuxer import BoundedFile, open_container
+from tallow.media.phase import opposite_phase
 from tallow.media.resample import MonoResampler, Samples
+from tallow.media.tracks import audio_stream
 from tallow.trace import logger
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
-    from av.audio.stream import AudioStream
-    from av.container import InputContainer
 
 # Formats whose header states the length. In others it is a guess from the bit rate, no ground for a warning.
-_STATED_LENGTH = ("w64", "aiff", "flac", "mov", "matroska", "caf", "asf", "avi")
-_READ_SIZE = 256 * 1024
-_OGG_PAGE = 65_307  # bytes, at most
+_STATED_LENGTH = ("w64", "aiff", "flac", "mov", "matroska", "caf", "asf", "avi", "ogg")
 
 
 class AudioFile:
-    """An open audio or video file, whose best audio track is decoded once from start to end.
+    """An open audio or video file, one audio track of which is decoded once from start to end.
 
     Args:
         source: a path, the bytes of a file, or a binary file object (which stays the caller's to close).
+        track: number (from 0) or language code of the audio track; None for the one that FFmpeg takes for the best.
 
     Attributes:
         name: what messages call it.
@@ -38,42 +42,59 @@ class AudioFile:
         MediaError: when the file is missing, is no media, or has no audio track that can be decoded.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, track: int | str | None = None) -> None:
         self._owned: BinaryIO | None = None
         self.name, file = self._file(source)
+        self._damage: list[str] = []
+        self._reached = 0.0  # seconds at which the last packet of any track ends
         try:
-            self._reader = _Bounded(file)
-            self._container = _open(self._reader, self.name)
-            self._stream = _audio_stream(self._container, self.name)
+            self._reader = BoundedFile(file)
+            self._container = open_container(self._reader, self.name)
+            self._stream = audio_stream(self._container, self.name, track)
+            self._unended = self._container.format.name == "ogg" and self._reader.lacks_end_of_ogg()
+            self._frames = self._decoded()
+            self.rate = int(self._stream.codec_context.sample_rate) or self._first_rate()
         except BaseException:
             self.close()
             raise
-        self.rate = int(self._stream.codec_context.sample_rate)
         self.duration = self._duration()
         self._stated = self._stated_seconds()
-        self._unended = self._container.format.name == "ogg" and self._reader.lacks_end_of_ogg()
 
     def blocks(self, rate: int) -> Generator[Samples, None, None]:
-        """Decode: the mean of the channels at ``rate``, in blocks of one second. Closes the file at the end.
+        """Decode: the mean of the channels at ``rate``, in blocks of a second or less. Closes the file at the end.
+
+        Silence stands where the container's clock says that the track has a gap or has not begun.
 
         Raises:
             MediaError: when nothing can be decoded. When something can, damage is a warning on the logger.
         """
         from av.error import FFmpegError
 
+        start = self._container.start_time  # microseconds
+        clock = Clock(None if start is None else start / 1e6)
         resampler = MonoResampler(rate, block=rate)
-        seconds = 0.0
-        damage: list[str] = []
+        seconds, made = 0.0, 0
         try:
-            for frame in self._frames(damage):
-                seconds += frame.samples / frame.sample_rate
-                yield from resampler.push(frame)
+            for frame in self._frames:
+                length = frame.samples / frame.sample_rate
+                seconds += length
+                blocks: Iterator[Samples] = iter(())
+                if clock.place(frame.time, length):
+                    flushed = resampler.flush()
+                    silence = round((clock.position - length) * rate) - made - sum(map(len, flushed))
+                    blocks = itertools.chain(flushed, _silence(silence, rate))
+                for block in itertools.chain(blocks, resampler.push(frame)):
+                    made += len(block)
+                    yield block
             yield from resampler.flush()
         except FFmpegError as error:
             raise MediaError(f"{self.name}: its audio cannot be converted ({error.strerror})") from error
         finally:
             self.close()
-        self._report(seconds, damage)
+        notes = clock.report()
+        if resampler.cancelled:
+            notes.append(opposite_phase(resampler.cancelled / rate))
+        self._report(seconds, clock.position - clock.late, notes)
 
     def close(self) -> None:
         """Close the container, and the file when it was opened here."""
@@ -126,112 +147,69 @@ class AudioFile:
             return duration if b"Xing" in head or b"Info" in head else 0.0
         return duration if any(known in format for known in _STATED_LENGTH) else 0.0
 
-    def _frames(self, damage: list[str]) -> Iterator[AudioFrame]:
-        """The decoded frames; what could not be decoded is told in ``damage`` and left out."""
-        from av.error import FFmpegError, InvalidDataError
+    def _first_rate(self) -> int:
+        """The rate of a track that does not state it before its first frame, which is decoded now."""
+        first = next(self._frames, None)
+        if first is None:
+            reason = f" ({self._damage[0]})" if self._damage else ""
+            raise MediaError(f"{self.name}: none of its audio can be decoded{reason}; it is damaged or empty")
+        self._frames = itertools.chain([first], self._frames)
+        return int(first.sample_rate)
 
-        packets = self._container.demux(self._stream)
+    def _decoded(self) -> Iterator[AudioFrame]:
+        """The decoded frames; what could not be decoded is told in ``_damage`` and left out."""
+        from av.error import FFmpegError
+
+        packets = self._container.demux()  # all tracks: where the others end tells whether the file is whole
         while True:
             try:
                 packet = next(packets)
             except StopIteration:
                 return
             except (FFmpegError, OSError) as error:
-                damage.append(str(error.strerror))
+                self._damage.append(str(error.strerror))
                 return
+            if packet.pts is not None and packet.time_base is not None:
+                self._reached = max(self._reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index != self._stream.index:
+                continue
             try:
-                frames = packet.decode()
-            except InvalidDataError as error:
-                damage.append(str(error.strerror))
+                frames: Any = packet.decode()
+            except MemoryError:
+                raise
+            except FFmpegError as error:  # whatever its number: many decoders have their own
+                self._damage.append(str(error.strerror))
                 continue
             for frame in frames:
                 if frame.samples > 0 and frame.sample_rate > 0:
                     yield frame
 
-    def _report(self, seconds: float, damage: list[str]) -> None:
-        """Say what the recording lacks: nothing, some of it (a warning), or all (an error)."""
+    def _report(self, seconds: float, end: float, notes: list[str]) -> None:
+        """Say what the recording lacks: nothing, some of it (a warning), or all (an error).
+
+        Args:
+            seconds: decoded.
+            end: seconds from the track's first sample to its end, with the silence that gaps became.
+            notes: what else is to be told.
+        """
+        damage = self._damage
         if damage and seconds == 0.0:
             raise MediaError(f"{self.name}: none of its audio can be decoded ({damage[0]}); it is damaged")
-        if self._stated - seconds > max(0.5, 0.01 * seconds):
-            logger.warning(
-                "%s: decoded %.1f seconds of the %.1f that the file declares; it seems to be cut off",
-                self.name, seconds, self._stated,
-            )  # fmt: skip
+        if self._stream.duration is None:  # the length is that of the longest track
+            end = max(end, self._reached)
+        told = f"decoded {seconds:.1f} seconds"
+        if self._stated - end > max(0.5, 0.01 * seconds):
+            told += f" of the {self._stated:.1f} that the file declares"
+            notes = ["it seems to be cut off", *notes]
         elif self._unended:
-            logger.warning("%s: decoded %.1f seconds; the end is missing, it seems to be cut off", self.name, seconds)
-        elif damage:
-            logger.warning(
-                "%s: decoded %.1f seconds; %d damaged place%s left out (%s)",
-                self.name, seconds, len(damage), "s" if len(damage) > 1 else "", damage[0],
-            )  # fmt: skip
+            notes = ["the end is missing, it seems to be cut off", *notes]
+        if damage:
+            notes.append(f"{len(damage)} damaged place{'s' * (len(damage) > 1)} left out ({damage[0]})")
+        if notes:
+            logger.warning("%s: %s; %s", self.name, told, "; ".join(notes))
 
 
-def _open(file: _Bounded, name: str) -> InputContainer:
-    import av
-    from av.error import FFmpegError
-
-    try:
-        # No protocol may be used beside the file object itself: see the head of audio.py.
-        return av.open(
-            file, mode="r", options={"protocol_whitelist": "none"}, metadata_errors="ignore", buffer_size=_READ_SIZE
-        )
-    except FFmpegError as error:
-        advice = "check that it is the right file and that it is complete"
-        if file.head[4:8] == b"ftyp":
-            advice = "an MP4 whose index is missing: its recording or copying was broken off; do that again"
-        raise MediaError(f"{name}: not audio or video that FFmpeg can read ({error.strerror}); {advice}") from error
-    finally:
-        if file.interrupted:
-            raise KeyboardInterrupt
-
-
-def _audio_stream(container: InputContainer, name: str) -> AudioStream:
-    stream = container.streams.best("audio")
-    if stream is None:
-        found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        if container.format.name == "tty":  # FFmpeg's reader of text art takes any text file
-            raise MediaError(f"{name}: a text, not a recording; name an audio or video file")
-        raise MediaError(f"{name}: has no audio track (it holds {found}); name a file with sound")
-    if stream.codec_context is None:
-        raise MediaError(f"{name}: no decoder for its audio track; convert it, for example to FLAC")
-    return stream  # type: ignore[return-value]
-
-
-class _Bounded:
-    """A file object held to its contract while FFmpeg reads it through PyAV.
-
-    PyAV copies whatever ``read`` returns into a fixed buffer, and drops a KeyboardInterrupt raised in it.
-
-    Attributes:
-        head: what the first read returned.
-        interrupted: whether Ctrl-C came while reading.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.head = b""
-        self.interrupted = False
-        if hasattr(file, "seek") and hasattr(file, "tell") and getattr(file, "seekable", lambda: True)():
-            self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        try:
-            data = self._file.read(size)
-        except KeyboardInterrupt:
-            self.interrupted = True
-            return b""
-        if not isinstance(data, bytes | bytearray | memoryview) or len(data) > size:
-            raise MediaError("the file object must be binary: read(size) has to return at most size bytes")
-        self.head = self.head or bytes(data)
-        return bytes(data)
-
-    def lacks_end_of_ogg(self) -> bool:
-        """Whether the last page of an Ogg file, which states no length, is not marked as the end of its stream."""
-        if not hasattr(self, "seek"):
-            return False
-        place = self.tell()
-        self.seek(max(0, self.seek(0, os.SEEK_END) - _OGG_PAGE))
-        tail = self._file.read(_OGG_PAGE)
-        self.seek(place)
-        page = tail[tail.rfind(b"OggS") :]
-        return len(page) > 5 and not page[5] & 4  # RFC 3533, section 6
+def _silence(count: int, most: int) -> Iterator[Samples]:
+    """``count`` samples of silence in blocks of at most ``most``."""
+    for begin in range(0, count, most):
+        yield np.zeros(min(most, count - begin), np.float32)

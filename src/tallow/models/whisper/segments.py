@@ -52,5 +52,27 @@ def cut(ids: Sequence[int], tokens: WhisperTokens, *, offset: float, duration: f
     return Cut(segments, duration if silent_after else tokens.seconds(ids[edges[-1] - 1]), silent_after)
 
 
+def confine(segments: Sequence[Segment], *, start: float, end: float) -> list[Segment]:
+    """Segments and words with times within the sound that was heard, which the model's timestamps may lie beyond.
+
+    A segment that begins behind the sound begins where the one before it ends; what then has no time left is dropped.
+
+    Args:
+        segments: of one window, in order; their times are changed.
+        start: seconds from the start of the recording to the window.
+        end: likewise to the end of its sound.
+    """
+    kept: list[Segment] = []
+    for segment in segments:
+        if segment.start >= end:
+            segment.start = kept[-1].end if kept else start
+        segment.end = min(segment.end, end)
+        for word in segment.words or ():
+            word.start, word.end = min(word.start, end), min(word.end, end)
+        if segment.start < segment.end:
+            kept.append(segment)
+    return kept
+
+
 def _segment(ids: Sequence[int], tokens: WhisperTokens, start: float, end: float) -> Segment:
     return Segment(id=0, start=start, end=end, text=tokens.text(ids), tokens=list(ids))

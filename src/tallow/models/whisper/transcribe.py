@@ -18,7 +18,7 @@ import numpy as np
 from tallow.models.whisper import hallucination
 from tallow.models.whisper.decoding import Decoded, Prompt, Search, decode
 from tallow.models.whisper.options import Options
-from tallow.models.whisper.segments import Cut, cut
+from tallow.models.whisper.segments import Cut, confine, cut
 from tallow.models.whisper.words import align, place_words
 from tallow.runtime.resident import use
 from tallow.text.transcript import Segment, Transcript
@@ -152,6 +152,7 @@ class Transcription:
         if self.options.word_timestamps:
             segments, onward = self._time_words(sound, pieces, frames, seek, onward)
         segments = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
+        segments = confine(segments, start=seek / FRAMES_PER_SECOND, end=(seek + frames) / FRAMES_PER_SECOND)
         ratio = compression_ratio(self._tokens.text(decoded.tokens))
         for segment in segments:
             segment.temperature = temperature

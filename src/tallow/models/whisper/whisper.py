@@ -117,6 +117,7 @@ class Whisper(Module):
         clip_timestamps: str | Sequence[float] = (),
         hallucination_silence_threshold: float | None = None,
         seed: int = 0,
+        audio_track: int | str | None = None,
         progress: Progress | None = None,
     ) -> Transcript | Transcription:
         """Write down what is said in a recording of any length.
@@ -156,6 +157,8 @@ class Whisper(Module):
             hallucination_silence_threshold: with ``word_timestamps``, leave out improbable text between silences
                 longer than this, in seconds.
             seed: of the samples.
+            audio_track: of a file with several sound tracks: the number, from 0, or the language's code of the one to
+                transcribe; by default the one that FFmpeg takes for the best.
             progress: called with the seconds done, and the seconds there are if that is known.
 
         Returns:
@@ -176,7 +179,7 @@ class Whisper(Module):
             clip_timestamps=clip_timestamps, hallucination_silence_threshold=hallucination_silence_threshold, seed=seed,
         )  # fmt: skip
         with use(self):
-            transcription = Transcription(self, self._windows(audio, sampling_rate), options, progress)
+            transcription = Transcription(self, self._windows(audio, sampling_rate, audio_track), options, progress)
             return transcription if stream else transcription.result()
 
     def detect_language(self, audio: Recording, *, sampling_rate: int | None = None) -> dict[str, float]:
@@ -193,12 +196,16 @@ class Whisper(Module):
             mel, _ = windows.window(0)
             return self.language_probabilities(self.encode(mel))
 
-    def _windows(self, audio: Recording, sampling_rate: int | None) -> LogMelWindows:
+    def _windows(
+        self, audio: Recording, sampling_rate: int | None, audio_track: int | str | None = None
+    ) -> LogMelWindows:
         from tallow.media.audio import AudioReader
         from tallow.media.mel import RATE, LogMelWindows
 
         if not isinstance(audio, AudioReader):
-            audio = AudioReader(audio, RATE, sampling_rate=sampling_rate)
+            audio = AudioReader(audio, RATE, sampling_rate=sampling_rate, audio_track=audio_track)
+        elif audio_track is not None:
+            raise ArgumentError("audio_track is for files; an AudioReader has chosen its own")
         return LogMelWindows(audio, self.config.num_mel_bins)
 
     def encode(self, mel: Array) -> Sound:
