@@ -14,6 +14,7 @@ import pytest
 import tallow
 from tallow import cli
 from tests.cli.conftest import environment
+from tests.media.films import ORDINARY, write_film
 
 FAST = ("--device", "cpu", "--beam-size", "1", "--temperature", "0", "--language", "en")
 
@@ -112,6 +113,27 @@ def test_a_recording_that_cannot_be_read_does_not_stop_the_others(command, check
     assert found.returncode == 1
     assert [line[:15] for line in found.stderr.splitlines()] == ["tallow: error: "] * 2
     assert (tmp_path / "b.txt").is_file()
+
+
+def test_ordinary_films_do_not_end_a_batch(command, checkpoint, tmp_path):
+    names = [
+        write_film(tmp_path / f"a.{ending}", format, picture, (codec,), rate).name
+        for format, (ending, picture, codec, rate) in ORDINARY.items()
+    ]
+    found = command("transcribe", *names, "--model", checkpoint, *FAST, "--format", "json", "--output-dir", "out")
+    assert (found.returncode, found.stderr) == (0, "")
+    durations = [json.loads(path.read_text())["duration"] for path in (tmp_path / "out").iterdir()]
+    assert len(durations) == len(names)
+    assert all(2 <= seconds < 2.2 for seconds in durations)
+
+
+def test_audio_track(command, checkpoint, tmp_path):
+    write_film(tmp_path / "film.mkv", "matroska", codecs=("flac", "flac"), languages=("eng", "ger"))
+    arguments = ("transcribe", "film.mkv", "--model", checkpoint, *FAST, "--format", "json", "--audio-track")
+    by_language = command(*arguments, "de")
+    assert (by_language.returncode, by_language.stderr) == (0, "")
+    assert command(*arguments, "1").stdout == by_language.stdout
+    assert "no audio track 2; it has 0 (eng" in one_line(command(*arguments, "2").stderr)
 
 
 def test_a_missing_recording_is_told_before_the_model_is_looked_for(command):

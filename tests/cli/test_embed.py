@@ -17,6 +17,7 @@ from tallow.cli import embed, main
 from tallow.cli.journal import Journal
 from tallow.errors import ArgumentError
 from tests.cli.conftest import environment
+from tests.media.films import ORDINARY, write_film
 from tests.models import tiny_clap, tiny_dino
 
 
@@ -87,6 +88,16 @@ def test_sounds_are_printed_as_json(capsys, clap, sounds):
     assert [entry["file"] for entry in entries] == names(sounds)
     expected = tl.load(clap).embed_audio(names(sounds)).numpy()
     np.testing.assert_allclose([entry["vector"] for entry in entries], expected, atol=1e-6)
+
+
+def test_a_folder_of_ordinary_films(command, clap, tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for format, (ending, picture, codec, rate) in ORDINARY.items():
+        write_film(folder / f"a.{ending}", format, picture, (codec,), rate)
+    found = command("embed", "--audio", folder, "--model", clap, "--device", "cpu")  # a process: a crash would be ours
+    assert (found.returncode, found.stderr) == (0, "")
+    assert [json.loads(line)["file"] for line in found.stdout.splitlines()] == sorted(map(str, folder.iterdir()))
 
 
 def test_photos_in_every_format(capsys, dino, photos, tmp_path):

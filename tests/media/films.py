@@ -32,6 +32,8 @@ def write_film(path, format, picture="mpeg4", codecs=("aac",), rate=44_100, seco
         sounds = [container.add_stream(codec, rate=rate, layout="mono") for codec in codecs]
         for sound, language in zip(sounds, languages or [], strict=False):
             sound.metadata["language"] = language
+        for sound in sounds:
+            sound.codec_context.open()
         for i in range(round(25 * (seconds if film_seconds is None else film_seconds)) if video is not None else 0):
             frame = av.VideoFrame(64, 64, "yuv420p")
             for plane in frame.planes:
@@ -41,7 +43,6 @@ def write_film(path, format, picture="mpeg4", codecs=("aac",), rate=44_100, seco
         if video is not None:
             container.mux(video.encode(None))
         for number, sound in enumerate(sounds):
-            sound.codec_context.open()
             samples, step = tone(seconds, rate, 440 * (number + 1)), sound.codec_context.frame_size or 1024
             resampler = av.AudioResampler(sound.codec_context.format.name, "mono", rate)
             for begin in range(0, len(samples), step):
@@ -56,7 +57,7 @@ def write_film(path, format, picture="mpeg4", codecs=("aac",), rate=44_100, seco
 
 
 def _moved(packet, times):
-    """A packet with its timestamp where ``times`` says that its second is; None where the second is lost."""
+    """A packet with its timestamp where ``times`` says that its second is."""
     if times is not None and packet.pts is not None:
         second = max(0, int(packet.pts * packet.time_base))
         packet.pts += round((times[min(second, len(times) - 1)] - second) / packet.time_base)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tallow.models.whisper.segments import cut
+from tallow.models.whisper.segments import confine, cut
+from tallow.text.transcript import Word
 from tests.models.whisper_kit import ids, tokens
 
 
@@ -53,6 +54,19 @@ def test_a_gap_between_segments_stays_a_gap():
 def test_nothing_written_is_one_empty_segment():
     result = run(duration=3.0)
     assert spans(result) == [(10, 13, "")]
+
+
+def test_times_stay_within_the_sound():
+    segments = run(0.0, "hello", 2.0, 2.0, "world", 5.0, 6.0, "yes", 8.0, duration=3.5).segments
+    segments[1].words = [Word(12.0, 13.0, " wor", 1.0), Word(13.4, 15.0, "ld", 1.0), Word(15.0, 15.0, ".", 1.0)]
+    kept = confine(segments, start=10.0, end=13.5)
+    assert [(s.start, s.end) for s in kept] == [(10, 12), (12, 13.5)]
+    assert [(word.start, word.end) for word in kept[1].words] == [(12, 13), (13.4, 13.5), (13.5, 13.5)]
+
+
+def test_words_that_begin_behind_the_sound_are_not_lost():
+    kept = confine(run(1.0, "hello", 2.0, duration=0.5).segments, start=10.0, end=10.5)
+    assert [(s.start, s.end, s.text) for s in kept] == [(10, 10.5, " hello")]
 
 
 def test_segments_keep_their_tokens():

@@ -119,6 +119,20 @@ def test_windows_follow_the_timestamps_and_segments_are_numbered_on():
     assert (found.language, found.language_probability) == ("en", 1.0)
 
 
+@pytest.mark.parametrize("words", [False, True])
+def test_no_time_lies_behind_the_end_of_the_recording(words):
+    script = [0.0, "hello", 2.0, 2.0, "world", 29.0]
+    found = run(Model(script), Sound(3.5), word_timestamps=words)
+    assert found.text == "hello world"
+    assert found.segments[-1].end <= found.duration == 3.5
+    assert all(word.end <= 3.5 for segment in found.segments for word in segment.words)
+    found = run(Model([0.0, "hello", 2.0, 2.0, "world", 29.0]), Sound(3.5), clip_timestamps="0,2.5")
+    assert spans(found) == [(0, 2, " hello"), (2, 2.5, " world")]
+    for format in ("srt", "vtt"):
+        assert "00:00:02" in found.render(format)
+        assert "00:00:29" not in found.render(format)
+
+
 def test_segments_come_one_by_one_before_the_recording_has_been_read():
     sound = Sound(600)
     model = Model([0.0, "hello", 30.0], [0.0, "world", 30.0])
