@@ -309,16 +309,18 @@ def test_samples_of_a_file_that_are_not_finite(encode):
         load_audio(encode(bad, 16_000, codec="pcm_f32le"))
 
 
-def test_a_playlist_does_not_reach_other_files(encode, tone, tmp_path):
+def test_a_playlist_does_not_reach_other_files(encode, tone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names without a folder are those that FFmpeg takes for safe
     (tmp_path / "secret.ts").write_bytes(encode(tone, 44_100, "mpegts", "aac"))
     for name, content in {
         "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{}\n#EXT-X-ENDLIST\n",
         "list.ffconcat": "ffconcat version 1.0\nfile '{}'\n",
     }.items():
-        path = tmp_path / name
-        path.write_text(content.format(tmp_path / "secret.ts"))
-        with pytest.raises(MediaError):
-            load_audio(path)
+        for other in (tmp_path / "secret.ts", "secret.ts"):
+            path = tmp_path / name
+            path.write_text(content.format(other))
+            with pytest.raises(MediaError):
+                load_audio(path)
 
 
 def test_nothing_of_ffmpeg_reaches_the_terminal(encode, tone, capfd):
