@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Union
 import numpy as np
 
 from tallow.errors import ArgumentError, MediaError
+from tallow.media.samples import to_rgb
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MAX_PIXELS = 178_956_970  # half a gigabyte of RGB; also where Pillow's own guard refuses
 
-_ORIENTATION = 0x0112  # EXIF's tag for which way up a picture is
 _WHOLE = 1 << 26  # bytes of a file that are read at once: threads that read little by little wait for each other
 
 # The formats that are tried. Not all that Pillow knows: among its readers is one that starts another program (EPS).
@@ -50,7 +50,7 @@ def load_image(source: ImageSource, size: int | tuple[int, int]) -> Tensor:
     height, width = (size, size) if isinstance(size, int) else size
     if not (height >= 1 and width >= 1 and height * width <= MAX_PIXELS):
         raise ArgumentError(f"load_image: a size of {height} × {width}; expected 1 or more, and at most {MAX_PIXELS:,}")
-    values = normalised(open_rgb(source), (height, width))
+    values = normalised(resized(open_rgb(source), (height, width)))
     return Tensor(np.ascontiguousarray(values.transpose(2, 0, 1))[None])
 
 
@@ -70,22 +70,16 @@ def resized(picture: Image, size: tuple[int, int], resample: str = "bilinear") -
 
 
 def normalised(
-    picture: Image,
-    size: tuple[int, int],
-    mean: Sequence[float] = IMAGENET_MEAN,
-    deviation: Sequence[float] = IMAGENET_STD,
-    resample: str = "bilinear",
+    pixels: Array, mean: Sequence[float] = IMAGENET_MEAN, deviation: Sequence[float] = IMAGENET_STD
 ) -> Array:
-    """Resize a picture and normalise it: (height, width, 3) float32.
+    """Pixels as a model takes them: (height, width, 3) uint8 -> float32.
 
     Args:
-        picture: 8-bit RGB.
-        size: height and width.
+        pixels: red, green and blue.
         mean: of each colour, of values 0 to 1.
         deviation: likewise.
-        resample: the filter, ``"bilinear"`` or ``"bicubic"``.
     """
-    values = resized(picture, size, resample).astype(np.float32) / np.float32(255)
+    values = pixels.astype(np.float32) / np.float32(255)
     values -= np.array(mean, np.float32)
     values /= np.array(deviation, np.float32)
     return values
@@ -120,7 +114,6 @@ def open_rgb(source: ImageSource, at_least: int | None = None) -> Image:
             raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        image.load()
         return to_rgb(image)
     except FileNotFoundError:
         raise MediaError(f"{name}: no such file; check the name") from None
@@ -133,28 +126,6 @@ def open_rgb(source: ImageSource, at_least: int | None = None) -> Image:
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them trip over
         reason = "is a folder" if isinstance(error, IsADirectoryError) else f"cannot be decoded ({error})"
         raise MediaError(f"{name}: {reason}; name a complete picture") from error
-
-
-def to_rgb(image: Image) -> Image:
-    """A decoded picture as 8-bit RGB: turned as its EXIF data say, transparency over white, 16 bits scaled to 8.
-
-    Raises:
-        MediaError: for floating-point pixels, whose scale nothing tells.
-    """
-    from PIL import Image, ImageOps
-
-    if image.getexif().get(_ORIENTATION, 1) != 1:  # what turns nothing would copy it
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise MediaError("a picture with floating-point pixels; convert it to 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits a pixel, grey; Pillow's own conversion would clip at 255
-        scaled = (np.asarray(image).astype(np.float32).clip(0, 65535) / 257).round()
-        image = Image.fromarray(scaled.astype(np.uint8))
-    if image.has_transparency_data:
-        over = Image.new("RGBA", image.size, "white")
-        over.alpha_composite(image.convert("RGBA"))
-        image = over
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _named(source: ImageSource) -> tuple[str, str | BinaryIO | Image]:

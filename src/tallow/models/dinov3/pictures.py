@@ -8,15 +8,27 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tallow.errors import ArgumentError, MediaError, ShapeError, WeightsError
-from tallow.media.image import IMAGENET_MEAN, IMAGENET_STD, ImageSource, is_picture, normalised, open_rgb, resized
+from tallow.media.image import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MAX_PIXELS,
+    ImageSource,
+    is_picture,
+    normalised,
+    open_rgb,
+    resized,
+)
 from tallow.models.settings import Settings
 from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Array = np.ndarray[Any, Any]
 Picture = ImageSource | Tensor
@@ -28,48 +40,96 @@ _WAITING = 4  # batches' worth of pictures of different sizes that wait for othe
 
 @dataclass(frozen=True)
 class PictureConfig:
-    """How a picture becomes pixels, under the names that ``preprocessor_config.json`` has for it.
+    """How a picture becomes pixels, under the names that Transformers' image processors have for it.
 
     Attributes:
-        size: height and width that pictures are resized to.
+        size: height and width that the model is shown.
         image_mean: of red, green and blue, of values 0 to 1.
         image_std: their deviations.
         resample: the filter, 2 for bilinear and 3 for bicubic; both widen with the reduction.
+        shortest_edge: what the shorter side is resized to, in proportion, before the middle of ``size`` is cut out;
+            None where pictures are resized to ``size`` itself.
     """
 
     size: tuple[int, int] = (224, 224)
     image_mean: Colour = IMAGENET_MEAN
     image_std: Colour = IMAGENET_STD
     resample: int = 2
+    shortest_edge: int | None = None
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> PictureConfig:
+    def from_dict(cls, config: Mapping[str, Any], file: str = "preprocessor_config.json") -> PictureConfig:
         """Take the settings out of a file. Raises WeightsError for what is senseless or computed otherwise."""
-        file = "preprocessor_config.json"
         said = Settings(config, "DINOv3", file)
-        for key, value in {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False,
-                           "do_pad": False}.items():  # fmt: skip
-            if config.get(key) is not None:
-                said.expect(key, value)
+        for key, value in {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_pad": False}.items():
+            said.expect(key, value)
         if abs(said.real("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
             raise WeightsError(f"{file} of a DINOv3: rescale_factor must be 1/255, found {config['rescale_factor']}")
-        resample = config.get("resample", 2)
+        resample = said.config.get("resample", 2)
         if not isinstance(resample, int) or resample not in _FILTERS:
             raise WeightsError(f"{file} of a DINOv3: resample must be 2 or 3, found {resample!r}")
-        size = Settings(said.section("size") or {"height": 224, "width": 224}, "DINOv3's size", file)
+        size, shortest_edge = _sizes(said)
         return cls(
-            size=(size.size("height"), size.size("width")),
-            image_mean=_colour(config, "image_mean", IMAGENET_MEAN),
-            image_std=_colour(config, "image_std", IMAGENET_STD),
+            size=size,
+            image_mean=_colour(said, "image_mean", IMAGENET_MEAN),
+            image_std=_colour(said, "image_std", IMAGENET_STD),
             resample=resample,
+            shortest_edge=shortest_edge,
         )
 
+    def resized_from(self, width: int, height: int) -> tuple[int, int]:
+        """The height and width that a picture is resized to before its middle is cut out."""
+        if self.shortest_edge is None:
+            return self.size
+        longer = int(self.shortest_edge * max(width, height) / min(width, height))
+        return (longer, self.shortest_edge) if height > width else (self.shortest_edge, longer)
 
-def _colour(config: Mapping[str, Any], key: str, default: Colour) -> Colour:
-    values = config.get(key, default)
+
+def _sizes(said: Settings) -> tuple[tuple[int, int], int | None]:
+    """Height and width that the model is shown, and what the shorter side is resized to before."""
+    size = _size(said, "size", 224)
+    edge = size.config.get("shortest_edge")
+    if edge is None:
+        shown = size.size("height"), size.size("width")
+        if said.flag("do_center_crop", False):
+            crop = _size(said, "crop_size", 224)
+            if (crop.size("height"), crop.size("width")) != shown:
+                raise WeightsError(f"{said.file} of a DINOv3: crop_size must be the size, {shown}, or be left out")
+        return shown, None
+    edge = size.size("shortest_edge")
+    if str(said.config.get("image_processor_type", "")).startswith("ConvNext"):
+        # Liu et al. 2022: below 384 pixels a margin is cut off, from there on the whole picture is shown.
+        part = said.real("crop_pct", 224 / 256)
+        resized_to = int(edge / part)
+        if resized_to < edge:
+            raise WeightsError(f"{said.file} of a DINOv3: crop_pct must be at most 1, found {part}")
+        return (edge, edge), (resized_to if edge < 384 else None)
+    if not said.flag("do_center_crop", False):
+        raise WeightsError(
+            f"{said.file} of a DINOv3: size must have height and width, or a shortest_edge that is followed by "
+            f"do_center_crop; found shortest_edge {edge} alone"
+        )
+    crop = _size(said, "crop_size", 224)
+    shown = crop.size("height"), crop.size("width")
+    if max(shown) > edge:
+        raise WeightsError(f"{said.file} of a DINOv3: crop_size {shown} must fit into shortest_edge {edge}")
+    return shown, edge
+
+
+def _size(said: Settings, key: str, default: int) -> Settings:
+    """A size's settings. One number, as older versions wrote it, is a square."""
+    value = said.config.get(key, default)
+    square = {"height": value, "width": value} if type(value) is int else said.section(key)
+    return Settings(square, f"DINOv3's {key}", said.file)
+
+
+def _colour(said: Settings, key: str, default: Colour) -> Colour:
+    values = said.config.get(key, default)
+    if isinstance(values, int | float):
+        values = [values] * 3
     if not isinstance(values, list | tuple) or len(values) != 3:
-        raise WeightsError(f"preprocessor_config.json of a DINOv3: {key} must be 3 numbers, found {values!r}")
-    red, green, blue = (Settings({key: v}, "DINOv3", "preprocessor_config.json").real(key, 0.5) for v in values)
+        raise WeightsError(f"{said.file} of a DINOv3: {key} must be 3 numbers, found {values!r}")
+    red, green, blue = (Settings({key: value}, "DINOv3", said.file).real(key, 0.5) for value in values)
     return red, green, blue
 
 
@@ -111,12 +171,23 @@ class Preparation:
         """(height, width, 3): float32, normalised, as a Tensor (3, height, width) is taken to be; or uint8."""
         if isinstance(picture, Tensor):
             return self._given(picture)
-        image = open_rgb(picture, at_least=2 * max(self.target) if self.fast_decode else None)
+        least = 2 * max(*self.target, self.config.shortest_edge or 0)
+        image = open_rgb(picture, at_least=least if self.fast_decode else None)
         size = self._proportional(image.width / image.height) if self.proportional else self.target
         config, resample = self.config, _FILTERS[self.config.resample]
-        if self.decoded:
-            return resized(image, size, resample)
-        return normalised(image, size, config.image_mean, config.image_std, resample)
+        pixels = resized(image, size, resample) if self.size is not None or self.proportional else self._shown(image)
+        return pixels if self.decoded else normalised(pixels, config.image_mean, config.image_std)
+
+    def _shown(self, image: Image) -> Array:
+        """The picture as the checkpoint's settings have it, (height, width, 3) uint8."""
+        config = self.config
+        size = config.resized_from(image.width, image.height)
+        if size[0] * size[1] > MAX_PIXELS:
+            raise MediaError(f"a picture of {image.width} × {image.height} pixels is too long to be resized; crop it")
+        pixels = resized(image, size, _FILTERS[config.resample])
+        (height, width), (rows, columns) = config.size, pixels.shape[:2]
+        top, left = (rows - height) // 2, (columns - width) // 2
+        return pixels[top : top + height, left : left + width]
 
     def _given(self, pixels: Tensor) -> Array:
         if len(pixels.shape) != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
