@@ -18,6 +18,9 @@ from tallow.tensor import Tensor
 from tallow.text.language import Text
 from tallow.weights.var_builder import VarBuilder
 
+# What a Mistral has where its config.json has no such key; a null is a value of its own.
+_MISTRAL = {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096}
+
 
 @dataclass(frozen=True)
 class LlamaConfig:
@@ -50,6 +53,8 @@ class LlamaConfig:
         Raises:
             WeightsError: if one is missing or senseless, or the model computes something else than Llama does.
         """
+        if config.get("model_type") == "mistral":
+            config = _MISTRAL | dict(config)
         said = Settings(config, "Llama")
         said.expect("hidden_act", "silu")
         heads, kv_heads = said.heads()

@@ -13,7 +13,7 @@ MOST = 1 << 30  # no size of a model comes near; keeps a hostile config from ask
 
 
 class Settings:
-    """A config's values, each checked as it is taken.
+    """A config's values, each checked as it is taken. A ``null`` counts as a value that is not there.
 
     Args:
         config: what ``config.json`` says.
@@ -22,7 +22,7 @@ class Settings:
     """
 
     def __init__(self, config: Mapping[str, Any], family: str, file: str = "config.json") -> None:
-        self.config = config
+        self.config = {key: value for key, value in config.items() if value is not None}
         self.family = family
         self.file = file
 
@@ -105,14 +105,30 @@ class Settings:
 
     def rope(self) -> tuple[float, dict[str, Any] | None]:
         """Base and scaling of rotary frequencies, from ``rope_parameters``, or ``rope_theta`` and ``rope_scaling``."""
-        parameters = self.config.get("rope_parameters") or self.config.get("rope_scaling")
+        # In the order in which Transformers 5 asks for them.
+        parameters = self.config.get("rope_scaling") or self.config.get("rope_parameters")
         if parameters is not None and not isinstance(parameters, Mapping):
             raise self._error("rope_scaling", "an object", parameters)
-        scaling = dict(parameters or {})
-        theta = Settings({**self.config, **scaling}, self.family).real("rope_theta", 10000.0)
-        if theta <= 1 or scaling.get("partial_rotary_factor", 1.0) != 1.0:
+        scaling = self._rope_of_all_layers(parameters or {})
+        both = Settings({**self.config, **scaling}, self.family, self.file)
+        theta = both.real("rope_theta", 10000.0)
+        if theta <= 1 or both.real("partial_rotary_factor", 1.0) != 1.0:
             raise self._error("rope_theta", "above 1, and partial_rotary_factor 1", self.config.get("rope_theta"))
+        trained = self.config.get("original_max_position_embeddings")
+        if trained is not None and scaling.get("rope_type", scaling.get("type")) in ("llama3", "yarn"):
+            scaling["original_max_position_embeddings"] = trained
         return theta, scaling or None
+
+    def _rope_of_all_layers(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters of rotary positions, which may stand under each kind of layer, if they are the same for all."""
+        kinds = self.config.get("layer_types")
+        nested = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
+        if not nested & parameters.keys():
+            return dict(parameters)
+        found = [parameters.get(kind) for kind in sorted(nested)]
+        if not isinstance(found[0], Mapping) or any(each != found[0] for each in found):
+            raise self._error("rope_parameters", "the same for every kind of layer", parameters)
+        return dict(found[0])
 
     def windows(self, layers: int) -> tuple[int | None, ...]:
         """The sliding window of each layer, as Qwen's configs say it; None for a layer that sees everything."""

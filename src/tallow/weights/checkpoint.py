@@ -64,6 +64,32 @@ class Checkpoint:
                 return path
         raise ModelNotFoundError(f"{self.folder}: the checkpoint lacks {' and '.join(names)}")
 
+    def processor(self, part: str) -> tuple[dict[str, Any], str]:
+        """The settings of a part of the processor, and the name of the file that they stand in.
+
+        Transformers 5 writes a processor's settings into one ``processor_config.json``, each part's under its name;
+        what it saves alone, and what versions before it saved, is the whole of a ``preprocessor_config.json``.
+
+        Args:
+            part: ``"feature_extractor"`` or ``"image_processor"``.
+
+        Raises:
+            ModelNotFoundError: if neither file has it.
+            WeightsError: for a damaged file.
+        """
+        path = os.path.join(self.folder, "processor_config.json")
+        settings = read_json(path).get(part) if os.path.isfile(path) else None
+        if settings is not None:
+            if not isinstance(settings, dict):
+                raise WeightsError(f"{path}: {part} must be an object, found {short(settings)}")
+            return settings, f"{part} in processor_config.json"
+        path = os.path.join(self.folder, "preprocessor_config.json")
+        if not os.path.isfile(path):
+            raise ModelNotFoundError(
+                f"{self.folder}: the checkpoint lacks preprocessor_config.json, or a processor_config.json with {part}"
+            )
+        return read_json(path), "preprocessor_config.json"
+
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a folder, or a weight file in one, whose ``config.json`` lies beside the weights; or a GGUF file.

@@ -26,7 +26,6 @@ from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
 from tallow.text.tokenizer import Tokenizer
 from tallow.trace import span
-from tallow.weights.source import read_json
 from tallow.weights.var_builder import VarBuilder
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class Clap(Module):
     def from_checkpoint(cls, checkpoint: Checkpoint, vb: VarBuilder) -> Clap:
         """Build the model from an opened checkpoint."""
         config = ClapConfig.from_dict(checkpoint.config)
-        features = FeatureConfig.from_dict(read_json(checkpoint.file("preprocessor_config.json")))
+        features = FeatureConfig.from_dict(*checkpoint.processor("feature_extractor"))
         return cls(config, vb, features, Tokenizer.from_folder(checkpoint.folder))
 
     @property
@@ -320,12 +319,12 @@ class Clap(Module):
         most = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
         if features.feature_size != audio.num_mel_bins or features.frames > most:
             raise WeightsError(
-                f"preprocessor_config.json makes {features.feature_size} bands and {features.frames:,} frames, the "
+                f"the feature extractor makes {features.feature_size} bands and {features.frames:,} frames, the "
                 f"model takes {audio.num_mel_bins} bands and at most {most:,} frames"
             )
         if (features.truncation == "fusion") != audio.enable_fusion:
             raise WeightsError(
-                f"preprocessor_config.json has truncation {features.truncation!r}, which does not fit a model with "
+                f"the feature extractor has truncation {features.truncation!r}, which does not fit a model with "
                 f"enable_fusion {audio.enable_fusion}"
             )
         return features

@@ -153,20 +153,17 @@ class ClapConfig:
     def from_dict(cls, config: Mapping[str, Any]) -> ClapConfig:
         """Read a ``config.json``. Raises WeightsError for what is senseless or computed otherwise."""
         said = Settings(config, "CLAP")
-        act = config.get("projection_hidden_act", "relu")
-        if act not in ("relu", "gelu"):
-            said.expect("projection_hidden_act", "relu")
         return cls(
             audio_config=AudioConfig.from_dict(said.section("audio_config")),
             text_config=TextConfig.from_dict(said.section("text_config")),
             projection_dim=said.size("projection_dim", 512),
-            projection_hidden_act=act,
+            projection_hidden_act=said.one_of("projection_hidden_act", ("relu", "gelu"), "relu"),
         )
 
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How sound becomes a spectrogram, under the names of ``preprocessor_config.json``.
+    """How sound becomes a spectrogram, under the names that Transformers' feature extractor has for its settings.
 
     Attributes:
         feature_size: mel bands.
@@ -204,10 +201,10 @@ class FeatureConfig:
         return self.clip // self.hop_length + 1
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> FeatureConfig:
-        """Read a ``preprocessor_config.json``. Raises WeightsError for what is senseless."""
-        said = Settings(config, "CLAP's feature extractor", file="preprocessor_config.json")
-        low = config.get("frequency_min", 0)
+    def from_dict(cls, config: Mapping[str, Any], file: str = "preprocessor_config.json") -> FeatureConfig:
+        """Take the settings out of a file. Raises WeightsError for what is senseless."""
+        said = Settings(config, "CLAP's feature extractor", file)
+        low = said.config.get("frequency_min", 0)
         found = cls(
             feature_size=said.size("feature_size", 64),
             sampling_rate=said.size("sampling_rate", 48_000),
@@ -221,5 +218,5 @@ class FeatureConfig:
         )
         fits = found.fft_window_size <= found.clip <= 2**26 and found.hop_length <= found.clip
         if not fits or not found.frequency_min < found.frequency_max <= found.sampling_rate / 2:
-            raise WeightsError(f"preprocessor_config.json of a CLAP: these settings do not fit each other: {found}")
+            raise WeightsError(f"{file} of a CLAP: these settings do not fit each other: {found}")
         return found

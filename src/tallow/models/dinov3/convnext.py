@@ -16,7 +16,6 @@ from tallow.models.dinov3.vision import VisionModel
 from tallow.models.settings import Settings
 from tallow.nn import Conv2d, LayerNorm, Linear, Module
 from tallow.tensor import Tensor
-from tallow.weights.source import read_json
 from tallow.weights.var_builder import VarBuilder
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ class DINOv3ConvNext(VisionModel):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, vb: VarBuilder) -> DINOv3ConvNext:
         """Build the model from an opened checkpoint."""
-        pictures = PictureConfig.from_dict(read_json(checkpoint.file("preprocessor_config.json")))
+        pictures = PictureConfig.from_dict(*checkpoint.processor("image_processor"))
         return cls(DINOv3ConvNextConfig.from_dict(checkpoint.config), vb, pictures)
 
     def __call__(self, pixels: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from tallow.nn import Conv2d, GatedMLP, LayerNorm, Linear, Module, StackedLinear
 from tallow.runtime.resident import use
 from tallow.tensor import Tensor
 from tallow.trace import span
-from tallow.weights.source import read_json
 from tallow.weights.var_builder import VarBuilder
 
 if TYPE_CHECKING:
@@ -263,7 +262,7 @@ class DINOv3ViT(VisionModel):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, vb: VarBuilder) -> DINOv3ViT:
         """Build the model from an opened checkpoint."""
-        pictures = PictureConfig.from_dict(read_json(checkpoint.file("preprocessor_config.json")))
+        pictures = PictureConfig.from_dict(*checkpoint.processor("image_processor"))
         return cls(DINOv3ViTConfig.from_dict(checkpoint.config), vb, pictures)
 
     def __call__(self, pixels: Tensor) -> Tensor:
