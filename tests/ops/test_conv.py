@@ -4,7 +4,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tallow import ops
-from tallow.errors import ShapeError
+from tallow.errors import ArgumentError, ShapeError
+from tallow.weights.weight import make_weight
 from tests.ops.both import both, relative_error, tensor
 from tests.ops.test_activation import FORMULAS
 
@@ -110,6 +111,14 @@ def test_conv2d_without_bias_of_views_and_of_no_images(op):
 def test_conv2d_says_what_does_not_fit(x, weight, options):
     with pytest.raises(ShapeError, match="conv2d"):
         ops.conv2d(tensor(np.zeros(x)), tensor(np.zeros(weight)), **options)
+
+
+def test_an_activation_that_there_is_not():
+    for op, rank in ((ops.conv1d, 3), (ops.conv2d, 4)):
+        x, weight = np.zeros((1, 3, 8, 8)[:rank]), np.zeros((4, 3, 3, 3)[:rank])
+        for kernel in (tensor(weight), make_weight(weight.astype(np.float32), "float32")):
+            with pytest.raises(ArgumentError, match="no activation 'tanh'"):
+                op(tensor(x), kernel, activation="tanh")
 
 
 def test_conv1d_says_what_does_not_fit():

@@ -102,5 +102,6 @@ def test_linear_says_what_does_not_fit():
         ops.linear(x, weight, tensor(np.zeros(3)))
     with pytest.raises(ShapeError, match="residual"):
         ops.linear(x, weight, residual=tensor(np.zeros((2, 3))))
-    with pytest.raises(ArgumentError, match="tanh"):
-        ops.linear(x, weight, activation="tanh")
+    for matrix in (weight, make_weight(np.zeros((4, 3), np.float32), "float32")):
+        with pytest.raises(ArgumentError, match="no activation 'tanh'"):
+            ops.linear(x, matrix, activation="tanh")

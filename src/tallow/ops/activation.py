@@ -91,16 +91,23 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return rounded(silu(widened(gate)) * widened(up), gate)
 
 
+ACTIVATIONS = (None, "gelu", "gelu_tanh", "silu", "relu")
+"""The activations that a fused operation can name."""
+
+
+def check_activation(name: str | None) -> None:
+    """Raise ArgumentError for an activation that there is not."""
+    if name not in ACTIVATIONS:
+        raise ArgumentError(f"no activation {name!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+
+
 def activate(x: Tensor, name: str | None) -> Tensor:
     """Apply the activation that a fused operation names: ``"gelu"``, ``"gelu_tanh"``, ``"silu"``, ``"relu"``, None."""
-    if name is None:
-        return x
+    check_activation(name)
     if name == "gelu":
         return gelu(x)
     if name == "gelu_tanh":
         return gelu(x, "tanh")
     if name == "silu":
         return silu(x)
-    if name == "relu":
-        return relu(x)
-    raise ArgumentError(f"no activation {name!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    return x if name is None else relu(x)

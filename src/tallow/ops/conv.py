@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tallow.errors import ShapeError
-from tallow.ops.activation import activate
+from tallow.ops.activation import activate, check_activation
 from tallow.ops.dispatch import operation
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
@@ -45,8 +45,9 @@ def conv1d(
 
     Raises:
         ShapeError: if the shapes do not fit, or the kernel is longer than the padded sequence.
+        ArgumentError: for an activation that there is not.
     """
-    check_conv("conv1d", x.shape, weight.shape, bias, (stride,), (padding,), (dilation,), groups)
+    check_conv("conv1d", x.shape, weight.shape, bias, (stride,), (padding,), (dilation,), groups, activation)
     out, inner, k = weight.shape
     matrix = (weight if isinstance(weight, Tensor) else weight.dequantize()).reshape((out, inner, 1, k))
     y = conv2d(
@@ -85,9 +86,10 @@ def conv2d(
 
     Raises:
         ShapeError: if the shapes do not fit, or the kernel is larger than the padded image.
+        ArgumentError: for an activation that there is not.
     """
     (sh, sw), (ph, pw), (dh, dw) = pair(stride), pair(padding), pair(dilation)
-    high, wide = check_conv("conv2d", x.shape, weight.shape, bias, (sh, sw), (ph, pw), (dh, dw), groups)
+    high, wide = check_conv("conv2d", x.shape, weight.shape, bias, (sh, sw), (ph, pw), (dh, dw), groups, activation)
     out, inner, kh, kw = weight.shape
     b = x.shape[0]
     y = pad2d(widened(x), ph, pw).reshape((b, groups, inner, x.shape[2] + 2 * ph, x.shape[3] + 2 * pw))
@@ -133,8 +135,15 @@ def check_conv(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
+    activation: str | None = None,
 ) -> tuple[int, ...]:
-    """The sizes of a convolution's result along its one or two last axes; ShapeError if its operands do not fit."""
+    """The sizes of a convolution's result along its one or two last axes.
+
+    Raises:
+        ShapeError: if its operands do not fit.
+        ArgumentError: for an activation that there is not.
+    """
+    check_activation(activation)
     rank = 2 + len(stride)
     if min(*stride, *dilation, groups) < 1 or min(padding) < 0:
         raise ShapeError(

@@ -17,7 +17,8 @@ def embedding(ids: Tensor, weight: Weight | Tensor) -> Tensor:
     """The rows of a table.
 
     Args:
-        ids: (…), integers from 0 to vocab - 1.
+        ids: (…), integers from 0 to vocab - 1. A GPU does not wait to look at them: there the row of an id outside
+            is NaN. ``nn.Embedding`` looks at ids that come from the CPU.
         weight: (vocab, dim), a Tensor or a packed ``Weight``.
 
     Returns:
@@ -25,13 +26,18 @@ def embedding(ids: Tensor, weight: Weight | Tensor) -> Tensor:
 
     Raises:
         DTypeError: if ids are not integers.
-        BoundsError: if an id lies outside the table.
+        BoundsError: on the CPU, if an id lies outside the table.
     """
     if ids.dtype.kind not in ("int", "uint"):
         raise DTypeError(f"embedding: ids of dtype {ids.dtype.name}; expected integers")
     vocab, dim = weight.shape
+    check_ids(ids, vocab)
     flat = ids.reshape(-1)
-    if flat.shape[0] and (int(flat.min()) < 0 or int(flat.max()) >= vocab):
-        raise BoundsError(f"embedding: id {int(flat.max())} (least {int(flat.min())}) in a table of {vocab} rows")
     rows = weight.take(flat, axis=0) if isinstance(weight, Tensor) else weight.rows(flat)
     return rows.reshape((*ids.shape, dim))
+
+
+def check_ids(ids: Tensor, vocab: int) -> None:
+    """Raise BoundsError if an id lies outside a table of ``vocab`` rows; on a GPU this waits for them."""
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= vocab):
+        raise BoundsError(f"embedding: id {int(ids.max())} (least {int(ids.min())}) in a table of {vocab} rows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tallow.errors import ShapeError
-from tallow.ops.activation import activate, swiglu
+from tallow.ops.activation import activate, check_activation, swiglu
 from tallow.ops.dispatch import operation
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
@@ -40,8 +40,9 @@ def linear(
 
     Raises:
         ShapeError: if the shapes do not fit.
+        ArgumentError: for an activation that there is not.
     """
-    check_linear(x.shape, weight.shape, bias, scale, residual)
+    check_linear(x.shape, weight.shape, bias, scale, residual, activation)
     matrix = weight if isinstance(weight, Tensor) else weight.dequantize()
     y = widened(x) @ widened(matrix).T
     if bias is not None:
@@ -76,9 +77,15 @@ def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Tensor:
 
 
 def check_linear(
-    x: tuple[int, ...], weight: tuple[int, ...], bias: Tensor | None, scale: Tensor | None, residual: Tensor | None
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: Tensor | None,
+    scale: Tensor | None,
+    residual: Tensor | None,
+    activation: str | None = None,
 ) -> None:
-    """Raise ShapeError unless the operands of a linear map fit each other."""
+    """Raise ShapeError unless the operands of a linear map fit each other, ArgumentError for an unknown activation."""
+    check_activation(activation)
     if len(weight) != 2 or not x or x[-1] != weight[1]:
         raise ShapeError(f"linear: x of shape {x} does not fit a weight of shape {weight}; expected (…, in), (out, in)")
     for name, vector in (("bias", bias), ("scale", scale)):

@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 
 import tallow as tl
 from tallow import ops
+from tallow.errors import BoundsError
+from tallow.nn import Embedding
 from tallow.ops import KVCache
 from tallow.ops.dispatch import OPERATIONS
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
+from tallow.weights.var_builder import VarBuilder
 from tallow.weights.weight import make_weight
 from tests.backends.cuda.card import TOLERANCE, error, in_any_order, needs_card, numbers, on_both
 
@@ -144,6 +147,15 @@ def test_numbers_outside_a_table_give_nan():
     found = ops.embedding(tl.asarray([4, 5, -1], device="cuda"), table).numpy()
     assert not np.isnan(found[0]).any()
     assert np.isnan(found[1:]).all()
+
+
+def test_numbers_outside_a_table_that_come_from_the_cpu_are_an_error():
+    layer = Embedding(5, 8, VarBuilder.random(device="cuda"))
+    assert not np.isnan(layer(tl.asarray([[0, 4]])).numpy()).any()
+    assert layer(tl.asarray(np.zeros((2, 0), np.int64))).shape == (2, 0, 8)
+    for ids in ([4, 5], [-1]):
+        with pytest.raises(BoundsError, match="table of 5 rows"):
+            layer(tl.asarray(ids))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

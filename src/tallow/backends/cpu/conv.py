@@ -31,8 +31,8 @@ def conv1d(
     activation: str | None = None,
 ) -> Any:
     """See ``ops.conv1d``. The result's memory has channels last, as the next convolution or a Transformer wants it."""
-    check_conv("conv1d", x.shape, weight.shape, bias, (stride,), (padding,), (dilation,), groups)
-    packed = _packed(x, weight, groups, activation)
+    check_conv("conv1d", x.shape, weight.shape, bias, (stride,), (padding,), (dilation,), groups, activation)
+    packed = _packed(x, weight, groups)
     if packed is None:
         return NotImplemented
     image = x.storage[:, :, None]
@@ -53,10 +53,10 @@ def conv2d(
 ) -> Any:
     """See ``ops.conv2d``. The result's memory has channels last."""
     geometry = pair(stride), pair(padding), pair(dilation)
-    check_conv("conv2d", x.shape, weight.shape, bias, *geometry, groups)
+    check_conv("conv2d", x.shape, weight.shape, bias, *geometry, groups, activation)
     if groups > 1 and groups == x.shape[1] == weight.shape[0] and isinstance(weight, Tensor) and activation is None:
         return _depthwise(x, weight, bias, *geometry)
-    packed = _packed(x, weight, groups, activation)
+    packed = _packed(x, weight, groups)
     if packed is None:
         return NotImplemented
     return Tensor(_product(x.storage, packed, bias, *geometry, activation))
@@ -82,9 +82,9 @@ def _depthwise(
     return Tensor(y.transpose(0, 3, 1, 2))
 
 
-def _packed(x: Tensor, weight: Tensor | Weight, groups: int, activation: str | None) -> PackedMatrix | None:
+def _packed(x: Tensor, weight: Tensor | Weight, groups: int) -> PackedMatrix | None:
     """The kernel as a packed matrix, packed for this one call if it is a Tensor; None where the reference is to run."""
-    if x.storage.dtype != np.float32 or groups != 1 or activation not in ACTIVATIONS:
+    if x.storage.dtype != np.float32 or groups != 1:
         return None
     if isinstance(weight, Weight):
         return weight.packed if isinstance(weight.packed, PackedMatrix) else None

@@ -9,7 +9,7 @@ import numpy as np
 from tallow import _cpu
 from tallow.backends.cpu.memory import contiguous, empty, matrix
 from tallow.backends.cpu.packing import PackedMatrix
-from tallow.errors import BoundsError, TallowError
+from tallow.errors import BoundsError
 from tallow.ops.dispatch import kernel
 from tallow.ops.linear import check_linear
 from tallow.tensor import Tensor
@@ -49,9 +49,7 @@ def linear(
         return NotImplemented
     packed = weight.packed
     shape = x.storage.shape
-    check_linear(shape, packed.shape, bias, scale, residual)
-    if activation not in ACTIVATIONS:
-        raise TallowError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
+    check_linear(shape, packed.shape, bias, scale, residual, activation)
     rows = rows_of(x.storage)
     out = empty((rows.shape[0], packed.shape[0]))
     _cpu.linear(

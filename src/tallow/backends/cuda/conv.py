@@ -29,7 +29,7 @@ def conv1d(
     activation: str | None = None,
 ) -> Any:
     """See ``ops.conv1d``. The result's memory has channels last."""
-    check_conv("conv1d", x.shape, weight.shape, bias, (stride,), (padding,), (dilation,), groups)
+    check_conv("conv1d", x.shape, weight.shape, bias, (stride,), (padding,), (dilation,), groups, activation)
     y = _convolved(x.storage[:, :, None], weight, bias, x, (1, stride), (0, padding), (1, dilation), groups, activation)
     return y if y is NotImplemented else Tensor(y.storage[:, :, 0], x.device)
 
@@ -48,7 +48,7 @@ def conv2d(
 ) -> Any:
     """See ``ops.conv2d``. The result's memory has channels last."""
     steps, around, apart = pair(stride), pair(padding), pair(dilation)
-    check_conv("conv2d", x.shape, weight.shape, bias, steps, around, apart, groups)
+    check_conv("conv2d", x.shape, weight.shape, bias, steps, around, apart, groups, activation)
     return _convolved(x.storage, weight, bias, x, steps, around, apart, groups, activation)
 
 

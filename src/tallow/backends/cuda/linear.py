@@ -16,7 +16,6 @@ from tallow.backends.cuda.fp8 import CudaFp8
 from tallow.backends.cuda.kernels import NAMES, blocks_at_once, function, multiprocessors
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.backends.cuda.tiles import HEIGHT
-from tallow.errors import ArgumentError
 from tallow.ops.dispatch import kernel
 from tallow.ops.linear import check_linear
 from tallow.tensor import Tensor
@@ -53,8 +52,7 @@ def linear(
         return NotImplemented
     if residual is not None and residual.storage.dtype != dtype:
         return NotImplemented
-    check_linear(x.shape, matrix.shape, bias, scale, residual)
-    _check_activation(activation)
+    check_linear(x.shape, matrix.shape, bias, scale, residual, activation)
     rows, count, distance = matrix_of(x.storage)
     out = cupy.empty((*x.shape[:-1], matrix.shape[0]), dtype)
     if not out.size:
@@ -70,11 +68,6 @@ def linear(
     return Tensor(out, x.device)
 
 
-def _check_activation(activation: str | None) -> None:
-    if activation not in ACTIVATIONS:
-        raise ArgumentError(f"no activation {activation!r}; there are 'gelu', 'gelu_tanh', 'silu' and 'relu'")
-
-
 def _quantised(
     x: Tensor, blocks: CudaBlocks, bias: Tensor | None, activation: str | None, scale: Tensor | None, residual: Any
 ) -> Any:
@@ -86,8 +79,7 @@ def _quantised(
     if count > FEW_OF_BLOCKS:
         wide = Tensor(blocks.widened(dtype), x.device)
         return linear(x, wide, bias, activation=activation, scale=scale, residual=residual)
-    check_linear(x.shape, blocks.shape, bias, scale, residual)
-    _check_activation(activation)
+    check_linear(x.shape, blocks.shape, bias, scale, residual, activation)
     out = cupy.empty((*x.shape[:-1], blocks.shape[0]), dtype)
     added = None if residual is None else residual.storage
     multiply(out, rows, distance, blocks, *_vectors(bias, scale), ACTIVATIONS[activation], added)
@@ -102,8 +94,7 @@ def _eight_bits(
     empty = not x.size or not matrix.shape[0]
     if dtype not in NAMES or empty or (residual is not None and residual.storage.dtype != dtype):
         return NotImplemented
-    check_linear(x.shape, matrix.shape, bias, scale, residual)
-    _check_activation(activation)
+    check_linear(x.shape, matrix.shape, bias, scale, residual, activation)
     rows, count, distance = matrix_of(x.storage)
     few = _few_fit(rows, count, distance, matrix)
     scaling = fp8.scaling(matrix, dtype) if _even(rows, distance) else None
