@@ -55,7 +55,7 @@ def test_txt(transcript):
 
 def test_srt(transcript):
     assert transcript.render("srt") == (
-        "1\n00:00:00,000 --> 00:00:01,500\nHello there.\n\n2\n01:01:01,062 --> 01:01:03,000\nA < B & C --> D.\n"
+        "1\n00:00:00,000 --> 00:00:01,500\nHello there.\n\n2\n01:01:01,062 --> 01:01:03,000\nA < B & C -> D.\n"
     )
 
 
@@ -87,6 +87,21 @@ def test_json_keeps_letters_of_every_script():
 def test_a_cue_is_never_empty_of_time():
     cue = Transcript("x", [Segment(0, 2.0, 2.0, "x")], "en").render("srt")
     assert "00:00:02,000 --> 00:00:02,001" in cue
+
+
+@pytest.mark.parametrize(
+    ("said", "srt", "vtt"),
+    [
+        ("a --> b", "a -> b", "a --&gt; b"),
+        ("<!---> & -->", "<!-> & ->", "&lt;!---&gt; &amp; --&gt;"),
+        ("x->y", "x->y", "x-&gt;y"),
+        ("a\n\n--> b", "a -> b", "a --&gt; b"),
+    ],
+)
+def test_an_arrow_in_a_text_is_no_line_of_times(said, srt, vtt):
+    transcript = Transcript(said, [Segment(0, 1.0, 2.0, said)], "en")
+    assert transcript.render("srt") == f"1\n00:00:01,000 --> 00:00:02,000\n{srt}\n"
+    assert transcript.render("vtt") == f"WEBVTT\n\n00:00:01.000 --> 00:00:02.000\n{vtt}\n"
 
 
 @pytest.mark.parametrize(("format", "expected"), [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n")])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -141,15 +142,15 @@ def txt(transcript: Transcript) -> str:
 
 
 def srt(transcript: Transcript) -> str:
-    """SubRip subtitles: numbered cues."""
+    """SubRip subtitles: numbered cues. ``-->`` in a text, which readers take for a line of times, becomes ``->``."""
     return "\n".join(
-        f"{number}\n{timestamp(start, mark=',')} --> {timestamp(end, mark=',')}\n{text}\n"
+        f"{number}\n{timestamp(start, mark=',')} --> {timestamp(end, mark=',')}\n{_without_arrows(text)}\n"
         for number, (start, end, text) in enumerate(_cues(transcript), start=1)
     )
 
 
 def vtt(transcript: Transcript) -> str:
-    """WebVTT subtitles (W3C); ``&`` and ``<`` are escaped, as the format asks."""
+    """WebVTT subtitles (W3C); ``&``, ``<`` and ``>`` are escaped, so that no text holds ``-->``, which none may."""
     cues = (
         f"\n{timestamp(start)} --> {timestamp(end)}\n"
         f"{text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}\n"
@@ -175,6 +176,11 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": txt, "srt": srt, "vtt"
 def _line(segment: Segment) -> str:
     """The segment's text on one line: a line break or a tab inside it would break the cue or the row."""
     return " ".join(segment.text.split())
+
+
+def _without_arrows(text: str) -> str:
+    """A text without ``-->``, for a format that cannot escape it."""
+    return re.sub("-{2,}>", "->", text)
 
 
 def _cues(transcript: Transcript) -> list[tuple[float, float, str]]:
