@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tallow.errors import DTypeError, ModelNotFoundError, WeightsError
 from tallow.tensor import Tensor
 from tallow.weights.safetensors import DTYPES, open_safetensors, save_safetensors
+from tallow.weights.var_builder import VarBuilder
 
 
 def write(path, header, data=b"", length=None):
@@ -73,6 +74,35 @@ def test_nan_and_infinity_survive(tmp_path):
     assert open_safetensors(tmp_path / "x").read("a").tobytes() == array.tobytes()
 
 
+def test_null_metadata_is_none(tmp_path):
+    header = {"__metadata__": None, "a": entry([2], 0, 8)}
+    source = open_safetensors(write(tmp_path / "x", header, struct.pack("<2f", 1.5, -2)))
+    assert source.metadata == {}
+    assert source.read("a").tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "nbytes"),
+    [("F4", [2, 4], 4), ("F6_E2M3", [4], 3), ("F6_E3M2", [8], 6), ("F8_E4M3FNUZ", [3], 3), ("F4", [0], 0)],
+)
+def test_a_type_that_is_not_read_leaves_the_others(tmp_path, kind, shape, nbytes):
+    header = {"a": entry([2], 0, 8), "b.c": entry(shape, 8, 8 + nbytes, kind), "d": entry([1], 8 + nbytes, 12 + nbytes)}
+    path = write(tmp_path / "x.safetensors", header, struct.pack("<2f", 1.5, -2) + bytes(nbytes) + FOUR)
+    other = tmp_path / "y.safetensors"
+    save_safetensors({"e": np.ones(1)}, other)
+    for source in (open_safetensors(path), open_safetensors([path, other])):
+        assert set(source.names()) >= {"a", "b.c", "d"}
+        assert source.read("a").tolist() == [1.5, -2]
+        assert source.read("d").tolist() == [0]
+        source.release("d")
+        for ask in (source.info, source.read):
+            with pytest.raises(WeightsError, match=rf"'b\.c' is of type {kind}"):
+                ask("b.c")
+    with pytest.raises(WeightsError, match=rf"'b\.c' is of type {kind}"):
+        VarBuilder.from_safetensors(path).pp("b").get(tuple(shape), "c")
+    assert VarBuilder.from_safetensors(path).get((2,), "a").tolist() == [1.5, -2]
+
+
 FOUR = b"\0" * 4
 BAD = {
     "empty header": (b"", b"", None),
@@ -89,6 +119,8 @@ BAD = {
     "length just past the end": ({}, b"", 3),
     "entry is no object": ({"a": 3}, b"", None),
     "entry lacks a key": ({"a": {"dtype": "F32", "shape": [1]}}, FOUR, None),
+    "half a byte too many": ({"a": entry([3], 0, 2, "F4")}, b"\0\0", None),
+    "four bits in whole bytes": ({"a": entry([4], 0, 4, "F4")}, FOUR, None),
     "unknown dtype": ({"a": entry([1], 0, 4, "F31")}, FOUR, None),
     "dtype is no string": ({"a": entry([1], 0, 4, ["F32"])}, FOUR, None),
     "negative axis": ({"a": entry([-1], 0, 4)}, FOUR, None),

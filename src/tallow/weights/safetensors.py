@@ -41,6 +41,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
         "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2, "F8_E8M0": ml_dtypes.float8_e8m0fnu,
     }.items()
 }  # fmt: skip
+_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
+"""Bits of an element of the format's other types (safetensors 0.8). A file may have such tensors beside those that are
+asked for; to ask for one of them is an error."""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -51,7 +54,7 @@ class SafetensorsFile:
         path: the file.
 
     Attributes:
-        metadata: the header's ``__metadata__``.
+        metadata: the header's ``__metadata__``; empty if it is null or not there.
 
     Raises:
         ModelNotFoundError: if there is no such file.
@@ -62,20 +65,31 @@ class SafetensorsFile:
         self.file = MappedFile(path)
         self.where = self.file.path
         header, self._start = _read_header(self.file)
-        self.metadata = _check_metadata(header.pop("__metadata__", {}), self.where)
-        self._tensors, self._offsets = _check_header(header, self.file.size - self._start, self.where)
+        self.metadata = _check_metadata(header.pop("__metadata__", None), self.where)
+        self._tensors, self._offsets, self._unread = _check_header(header, self.file.size - self._start, self.where)
 
     def names(self) -> Iterable[str]:
         """Every tensor's name."""
-        return self._tensors.keys()
+        return [*self._tensors, *self._unread]
 
     def info(self, name: str) -> TensorInfo | None:
-        """Shape and dtype of a tensor, or None if there is none of that name."""
+        """Shape and dtype of a tensor, or None if there is none of that name.
+
+        Raises:
+            WeightsError: for a tensor of a type that Tallow has not.
+        """
+        if name in self._unread:
+            raise WeightsError(
+                f"{self.where}: tensor {name!r} is of type {self._unread[name]}, which Tallow does not read; it reads "
+                f"{', '.join(DTYPES)}"
+            )
         return self._tensors.get(name)
 
     def read(self, name: str) -> Array:
         """A tensor as a read-only view of the mapped file, possibly unaligned."""
-        info = self._tensors[name]
+        info = self.info(name)
+        if info is None:
+            raise KeyError(name)
         offset = self._start + self._offsets[name]
         if info.dtype == np.bool_:  # a byte of 2 in a boolean array would be undefined, so these few are copied
             return self.file.view(offset, np.dtype(np.uint8), info.shape).astype(np.bool_)
@@ -155,6 +169,8 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
 
 
 def _check_metadata(metadata: Any, where: str) -> dict[str, str]:
+    if metadata is None:
+        return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{where}: header: __metadata__ must map names to strings")
     return metadata
@@ -162,12 +178,21 @@ def _check_metadata(metadata: Any, where: str) -> dict[str, str]:
 
 def _check_header(
     header: dict[str, Any], size: int, where: str
-) -> tuple[dict[str, TensorInfo], dict[str, int]]:  # fmt: skip
-    """Check every entry, and that the entries cover the data exactly; the tensors and their offsets in the data."""
+) -> tuple[dict[str, TensorInfo], dict[str, int], dict[str, str]]:
+    """Check every entry, and that the entries cover the data exactly.
+
+    Returns:
+        The tensors, their offsets in the data, and the types of those that are of none that Tallow has.
+    """
     tensors: dict[str, TensorInfo] = {}
+    unread: dict[str, str] = {}
     spans: list[tuple[int, int, str]] = []
     for name, entry in header.items():
-        tensors[name], begin, end = _check_entry(entry, f"{where}: tensor {name!r}")
+        info, begin, end = _check_entry(entry, f"{where}: tensor {name!r}")
+        if info is None:
+            unread[name] = entry["dtype"]
+        else:
+            tensors[name] = info
         if end > size:
             raise WeightsError(f"{where}: tensor {name!r} ends at byte {end:,} of {size:,}; the file is cut off")
         spans.append((begin, end, name))
@@ -180,28 +205,35 @@ def _check_header(
         position = end
     if position != size:
         raise WeightsError(f"{where}: the header accounts for {position:,} bytes of data, the file has {size:,}")
-    return tensors, {name: begin for begin, _, name in spans}
+    return tensors, {name: begin for begin, _, name in spans}, unread
 
 
-def _check_entry(entry: Any, where: str) -> tuple[TensorInfo, int, int]:
-    """One header entry as (info, begin, end)."""
+def _check_entry(entry: Any, where: str) -> tuple[TensorInfo | None, int, int]:
+    """One header entry as (info, begin, end); without info if it is of a type that Tallow has not."""
     if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
         raise WeightsError(f"{where}: expected an object with dtype, shape and data_offsets")
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     dtype = DTYPES.get(kind) if isinstance(kind, str) else None
-    if dtype is None:
+    bits = _BITS.get(kind) if isinstance(kind, str) else None
+    if dtype is None and bits is None:
         raise WeightsError(f"{where}: unknown dtype {short(kind)}; Tallow reads {', '.join(DTYPES)}")
     if not _are_sizes(shape) or len(shape) > MAX_AXES:
         raise WeightsError(f"{where}: the shape must be a list of at most {MAX_AXES} sizes, found {short(shape)}")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise WeightsError(f"{where}: data_offsets must be [begin, end], found {short(offsets)}")
-    nbytes = byte_count(shape, dtype, where)
+    if dtype is not None:
+        nbytes = byte_count(shape, dtype, where)
+    else:
+        assert bits is not None
+        nbytes, rest = divmod(byte_count(shape, np.dtype(np.uint8), where) * bits, 8)
+        if rest:
+            raise WeightsError(f"{where}: {kind} of shape {short(shape)} does not fill whole bytes")
     begin, end = offsets
     if end - begin != nbytes:
         raise WeightsError(
             f"{where}: {kind} of shape {short(shape)} takes {nbytes:,} bytes, the offsets hold {end - begin:,}"
         )
-    return TensorInfo(tuple(shape), dtype, nbytes), begin, end
+    return None if dtype is None else TensorInfo(tuple(shape), dtype, nbytes), begin, end
 
 
 def _are_sizes(value: Any) -> bool:
