@@ -42,6 +42,11 @@ class Int8Matrix:
         return tuple(self.values.shape)
 
     @property
+    def group(self) -> int | None:
+        """Columns that share a scale; None for one scale a row."""
+        return None if self.scales.ndim == 1 else self.values.shape[1] // self.scales.shape[1]
+
+    @property
     def nbytes(self) -> int:
         """Bytes held."""
         return self.values.nbytes + self.scales.nbytes

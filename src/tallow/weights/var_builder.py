@@ -29,6 +29,7 @@ from tallow.weights.weight import (
     multiplies_fp8,
     reads_later,
     stacked,
+    widened_storage,
 )
 
 Shape = int | Sequence[int]
@@ -310,8 +311,8 @@ class VarBuilder:
             return self.dtype.name
         if isinstance(array, Int8Matrix):
             return "int8" if on_cpu else "float16"
-        if isinstance(array, Fp8Matrix):  # on a card the model computes in the type of its other tensors, bfloat16
-            return "float16" if on_cpu else "bfloat16"
+        if isinstance(array, Fp8Matrix):
+            return widened_storage(self.device)
         if isinstance(array, BlockMatrix):
             return "float16"
         return array.dtype.name if array.dtype.name in STORAGES[:3] else "float32"

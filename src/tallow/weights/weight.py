@@ -31,6 +31,10 @@ BLOCK_STORAGES: dict[str, tuple[str, ...]] = {
 types are widened on load."""
 
 
+CUDA_GROUPS = 16
+"""On a card, columns of int8 that share a scale are a multiple of these."""
+
+
 class Matrix(Protocol):
     """What every packed form of a matrix offers."""
 
@@ -105,6 +109,10 @@ class Weight:
     def to(self, device: Device | str | None = None, dtype: DType | str | None = None) -> Weight:
         """The same matrix on another device, or stored in another floating-point type; itself if nothing changes.
 
+        What is quantised stays so where the other device has kernels for it, int8 with its groups of columns, and is
+        widened elsewhere, as ``VarBuilder`` does. K-quants that a device has packed are widened to float16, too:
+        there is no way back to their blocks.
+
         Args:
             device: where to; None leaves it.
             dtype: how to store it; None leaves it, and what is quantised stays so.
@@ -114,7 +122,15 @@ class Weight:
         storage = self.storage if dtype is None or quantised else as_dtype(dtype).name
         if place is self.device and storage == self.storage:
             return self
-        return make_weight(self.dequantize().numpy(), storage, place)
+        packed, numbers = self.packed, dtypes.float32 if dtype is None else as_dtype(dtype)
+        group = getattr(packed, "group", None)
+        if self.device.kind == "cuda" and storage == "fp8":
+            packed = packed.on_host()  # type: ignore[attr-defined]
+        if isinstance(packed, BlockMatrix | Int8Matrix | Fp8Matrix):
+            return make_weight(packed, _kept(storage, group, place), place, group, numbers)
+        if storage not in (*STORAGES, *BLOCKS_MADE):
+            storage = "float16"
+        return make_weight(self.dequantize().numpy(), _kept(storage, group, place), place, group, numbers)
 
     def __repr__(self) -> str:
         return f"Weight(shape={self.shape}, storage={self.storage!r}, device={str(self.device)!r})"
@@ -164,6 +180,20 @@ def make_weight(
     if device.kind == "cuda":
         return make_stacked([_plain(array, storage)], storage, device)
     return Weight(pack_reference(array, storage, group), device)
+
+
+def _kept(storage: str, group: int | None, device: Device) -> str:
+    """How a matrix that is stored so is stored on a device: as it is, or widened where there are no kernels for it."""
+    if storage == "fp8":
+        return storage if multiplies_fp8(device) else widened_storage(device)
+    if storage == "int8" and group is not None and device.kind == "cuda" and group % CUDA_GROUPS:
+        return "float16"
+    return storage if storage in STORAGES or storage in BLOCK_STORAGES[device.kind] else "float16"
+
+
+def widened_storage(device: Device) -> str:
+    """What a matrix in fp8 is widened to: on a card the type of the model's other tensors, bfloat16."""
+    return "float16" if device.kind == "cpu" else "bfloat16"
 
 
 def make_stacked(arrays: Sequence[Array], storage: str, device: Device) -> Weight:

@@ -9,7 +9,7 @@ from tallow.tensor import Tensor
 from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.blocks import BY_NAME
 from tallow.weights.quantize import quantize_int8
-from tallow.weights.weight import BLOCK_STORAGES, make_weight
+from tallow.weights.weight import BLOCK_STORAGES, Weight, make_weight
 from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
 
 pytestmark = needs_card
@@ -92,6 +92,36 @@ def test_rows_and_the_whole(dtype, storage, group):
     assert error(found.float(), ops.embedding(ids, Tensor(plain))) <= TOLERANCE[dtype]
     assert np.isnan(ops.embedding(tl.asarray([70, -1], device="cuda"), weight).float().numpy()).all()
     assert weight.nbytes >= matrix.nbytes
+
+
+@pytest.mark.parametrize(("storage", "group"), CASES)
+def test_moved_to_a_card_and_back(storage, group):
+    matrix, plain = stored(storage, 40, 256, group)
+    here = make_weight(matrix, storage, group=group)
+    there = here.to("cuda")
+    again = there.to("cpu")
+    kept = "float16" if storage.endswith("_k") else storage
+    assert [each.storage for each in (here, there, again)] == [storage, kept, kept]
+    tolerance = 1e-6 if storage == "int8" else 1e-3 if kept == "float16" else 4e-2  # blocks are made once more
+    for weight in (there, again):
+        assert error(weight.dequantize(), Tensor(plain)) <= tolerance
+    if storage == "int8":
+        assert there.packed.group == again.packed.group == group
+        assert again.nbytes == here.nbytes
+
+
+def test_blocks_as_their_file_has_them_move_as_they_are():
+    matrix, plain = stored("q4_k", 40, 256)
+    there = Weight(matrix).to("cuda")
+    assert there.storage == "q4_k"
+    assert error(there.dequantize(), Tensor(plain)) <= 1e-6
+
+
+def test_groups_that_a_card_has_not_are_widened():
+    matrix, plain = stored("int8", 40, 256, 8)
+    there = make_weight(matrix, "int8", group=8).to("cuda")
+    assert there.storage == "float16"
+    assert error(there.dequantize(), Tensor(plain)) <= 1e-3
 
 
 @pytest.mark.parametrize("shape", [(5, 32), (33, 96), (100, 160)])

@@ -14,7 +14,7 @@ from tallow.tensor import Tensor
 from tallow.weights.fp8 import BLOCK, E4M3, Fp8Matrix, quantize_fp8
 from tallow.weights.random import RandomSource
 from tallow.weights.var_builder import VarBuilder
-from tallow.weights.weight import make_weight
+from tallow.weights.weight import Weight, make_weight
 from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
 
 old = cuda_trouble(0) is None and compute_capability(0) < (8, 9)
@@ -29,6 +29,21 @@ def poisoned():
     import cupy
 
     cupy.full(16 << 20, np.nan, np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_moved_to_the_cpu_and_back(kind):
+    matrix = matrix_of(kind, 130, 256)
+    there = make_weight(matrix, "fp8", tl.Device("cuda"))
+    back = there.packed.on_host()
+    assert np.array_equal(back.values.view(np.uint8), matrix.values.view(np.uint8))
+    assert np.array_equal(back.dequantize(), matrix.dequantize())
+    here = there.to("cpu")
+    assert here.storage == "float16"
+    assert error(here.dequantize(), Tensor(matrix.dequantize())) <= 1e-3
+    plain = Weight(matrix).to("cuda")
+    assert plain.storage == "fp8"
+    assert error(plain.dequantize(), Tensor(matrix.dequantize())) <= 1e-6
 
 
 def matrix_of(kind, out, inputs, seed=1):

@@ -56,6 +56,8 @@ SELECTED = {
     "caches": ("kernels", "test_caches and (bfloat16-bfloat16 or portable and 24-float16-float32)"),
     "blocks": ("blocks", "test_products and 7-256 and bfloat16 and (None or 16) and (int8 or q4_1 or q6_k) and not 64"),
     "gated blocks": ("blocks", "gated and bfloat16 and (32-256 or 96-512) and (None or 16) and (int8 or q4_0 or q6_k)"),
+    "moved blocks": ("blocks", "moved or move_as or has_not"),
+    "moved fp8": ("fp8", "moved"),
     "rows of blocks": ("blocks", "rows_and_the_whole and bfloat16"),
     # A launch takes 20 ms, for its blocks meet: no hundreds of rows, of which there are three in each.
     "sample": ("sample", "reference_draws and bfloat16 or test_ties and (50 or 1.0) or recording_draws"),

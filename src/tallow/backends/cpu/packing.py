@@ -31,12 +31,14 @@ class PackedMatrix:
         shape: (out, in), or (out, in, k) or (out, in, kh, kw).
         storage: ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"int8"``, or GGUF's blocks, ``"q4_k"``, …
         nbytes: bytes held, padding included.
+        group: of int8, the inputs that share a scale; None for one scale a row.
     """
 
-    __slots__ = ("native", "nbytes", "shape", "storage")
+    __slots__ = ("group", "native", "nbytes", "shape", "storage")
 
-    def __init__(self, native: Any, shape: tuple[int, ...], storage: str) -> None:
+    def __init__(self, native: Any, shape: tuple[int, ...], storage: str, group: int | None = None) -> None:
         self.native = native
+        self.group = group
         self.shape = shape
         self.storage = storage
         self.nbytes: int = native.nbytes
@@ -130,7 +132,7 @@ def _pack_int8(array: Array | Int8Matrix, shape: tuple[int, ...], group: int | N
     native = _cpu.pack(array, 3 if whole else 4, size, scales)
     if not native.scales_finite:
         raise WeightsError("int8: the weights hold NaN or infinity")
-    return PackedMatrix(native, shape, "int8")
+    return PackedMatrix(native, shape, "int8", None if whole else size)
 
 
 def _readable(array: Array) -> Array:

@@ -32,13 +32,21 @@ class CudaBlocks:
         layout: how they lie.
         planes: where they lie.
         dtype: the type that rows are looked up in, which a model then computes in.
+        group: of int8, the columns that share a scale; None for one scale a row.
     """
 
-    __slots__ = ("dtype", "layout", "planes", "shape", "storage")
+    __slots__ = ("dtype", "group", "layout", "planes", "shape", "storage")
 
     def __init__(
-        self, shape: tuple[int, ...], storage: str, layout: Layout, planes: Planes, dtype: np.dtype[Any]
+        self,
+        shape: tuple[int, ...],
+        storage: str,
+        layout: Layout,
+        planes: Planes,
+        dtype: np.dtype[Any],
+        group: int | None = None,
     ) -> None:
+        self.group = group
         self.shape = shape
         self.storage = storage
         self.layout = layout
@@ -117,7 +125,8 @@ def upload(matrix: BlockMatrix | Int8Matrix, device: Device, dtype: np.dtype[Any
             for whole, plane in zip(kept, planes, strict=True):
                 if whole is not None:
                     whole[begin // HEIGHT : begin // HEIGHT + len(plane)] = plane
-        return CudaBlocks(matrix.shape, matrix.storage, layout, Planes(*kept), dtype)
+        group = matrix.group if isinstance(matrix, Int8Matrix) else None
+        return CudaBlocks(matrix.shape, matrix.storage, layout, Planes(*kept), dtype, group)
 
 
 def multiply(

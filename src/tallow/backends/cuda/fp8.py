@@ -12,7 +12,7 @@ from tallow.backends.cuda.kernels import NAMES, function
 from tallow.backends.cuda.upload import to_card
 from tallow.device import Device, compute_capability
 from tallow.errors import WeightsError
-from tallow.weights.fp8 import BLOCK, Fp8Matrix
+from tallow.weights.fp8 import BLOCK, E4M3, Fp8Matrix
 
 _THREADS = 256
 _CHUNK = 1 << 24  # numbers that are quantised at a time
@@ -54,6 +54,11 @@ class CudaFp8:
         A stride of 1 means that all columns share one.
         """
         return (0 if len(self.scales) == len(self.codes) else BLOCK.bit_length() - 1), self.scales.shape[1]
+
+    def on_host(self) -> Fp8Matrix:
+        """The same codes and scales in the host's memory."""
+        groups = 1 if self.scales.shape[1] == 1 else -(-self.shape[1] // BLOCK)
+        return Fp8Matrix(self.codes.get().view(E4M3), self.scales.get()[:, :groups].copy())
 
     def dequantize(self) -> Any:
         """The matrix in float32."""
