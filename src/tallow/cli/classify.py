@@ -37,7 +37,9 @@ def add_to(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sounds", nargs="+", metavar="SOUND", help="a file, or a folder of them")
+    parser.add_argument(
+        "sounds", nargs="+", metavar="SOUND", help="a file, or a folder of them; - reads one from the standard input"
+    )
     parser.add_argument("--labels", nargs="*", default=[], metavar="LABEL", help="what there may be to hear")
     parser.add_argument("--labels-file", metavar="FILE", help="a label in each line")
     parser.add_argument("--template", default="This is a sound of {}.", metavar="TEXT",
@@ -50,7 +52,7 @@ def add_to(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify every sound."""
-    from tallow.cli.files import Reading, find_files
+    from tallow.cli.files import Reading, find_files, opened
     from tallow.cli.language import load_model
     from tallow.cli.progress import count_bar
     from tallow.errors import ArgumentError
@@ -67,7 +69,10 @@ def run(args: argparse.Namespace) -> int:
     if not hasattr(model, "classify"):
         raise ArgumentError(f"{args.model} is a {type(model).__name__}, which does not classify sounds; name a CLAP")
     reading = Reading(
-        lambda batch, progress: model.classify(batch, labels, template=args.template, progress=progress), _BATCH
+        lambda batch, progress: model.classify(
+            [*map(opened, batch)], labels, template=args.template, progress=progress
+        ),
+        _BATCH,
     )
     with count_bar("sounds", len(files)) as count:
         for names, answers in reading.results(files, count):

@@ -45,8 +45,10 @@ def add_to(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("photos", nargs="*", metavar="PHOTO", help="a file, or a folder of them")
-    parser.add_argument("--audio", nargs="+", default=[], metavar="SOUND", help="files, or folders of them")
+    parser.add_argument(
+        "photos", nargs="*", metavar="PHOTO", help="a file, or a folder of them; - reads one from the standard input"
+    )
+    parser.add_argument("--audio", nargs="+", default=[], metavar="SOUND", help="files, folders of them, or -")
     parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="may be repeated")
     parser.add_argument("--text-file", metavar="FILE", help="a text in each line; - reads the standard input")
     parser.add_argument("--out", metavar="FILE", help="*.npy, *.parquet or *.jsonl; else JSON on the standard output")
@@ -159,7 +161,7 @@ def _embed_files(args: argparse.Namespace, kind: str, paths: list[str]) -> int:
 
 def _reading(args: argparse.Namespace, kind: str) -> Any:
     """What makes vectors of files, by the model that the arguments name."""
-    from tallow.cli.files import Reading, Streaming
+    from tallow.cli.files import Reading, Streaming, opened
     from tallow.cli.language import load_model
     from tallow.errors import ArgumentError
 
@@ -168,5 +170,9 @@ def _reading(args: argparse.Namespace, kind: str) -> Any:
     if not hasattr(model, method) or (kind == "photos" and hasattr(model, "generate")):
         raise ArgumentError(f"{args.model} is a {type(model).__name__}, which makes no vectors of {kind}")
     if kind == "photos":
-        return Streaming(lambda files: model.stream(files, fast_decode=args.fast_decode), _BATCHES[kind])
-    return Reading(lambda files, progress: model.embed_audio(files, progress=progress).numpy(), _BATCHES[kind])
+        return Streaming(
+            lambda files: model.stream([*map(opened, files)], fast_decode=args.fast_decode), _BATCHES[kind]
+        )
+    return Reading(
+        lambda files, progress: model.embed_audio([*map(opened, files)], progress=progress).numpy(), _BATCHES[kind]
+    )

@@ -29,7 +29,7 @@ def add_to(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("photo", metavar="PHOTO", help="any picture")
+    parser.add_argument("photo", metavar="PHOTO", help="any picture; - reads the standard input")
     parser.add_argument("--out", required=True, metavar="FILE", help=f"where to draw ({', '.join(_WRITTEN)})")
     parser.add_argument("--point", type=int, nargs=2, metavar=("X", "Y"), help="a place in the photo, in its pixels")
     parser.add_argument(
@@ -42,6 +42,7 @@ def add_to(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw one photo."""
+    from tallow.cli.files import opened
     from tallow.cli.language import load_model
     from tallow.errors import ArgumentError
     from tallow.media.image import open_rgb
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.out.lower().endswith(_WRITTEN):
         args.parser.error(f"--out writes {', '.join(_WRITTEN)}, not {args.out}")
-    photo = open_rgb(args.photo)
+    photo = open_rgb(opened(args.photo))
     if args.point and not (0 <= args.point[0] < photo.width and 0 <= args.point[1] < photo.height):
         raise ArgumentError(
             f"--point {args.point[0]} {args.point[1]}: the photo has {photo.width} × {photo.height} pixels"

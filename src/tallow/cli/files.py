@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, BinaryIO
 
 from tallow.cli import complain
 from tallow.cli.language import interruptible
-from tallow.errors import MediaError
+from tallow.errors import ArgumentError, MediaError
+
+STDIN = "-"  # the name that means the standard input
 
 # What counts in a folder; a file that is named itself is read whatever it is called.
 ENDINGS = {
@@ -23,16 +30,19 @@ def find_files(paths: Sequence[str], kind: str) -> list[str]:
     """Files as they are named, and those of folders and the folders within, in order; each once.
 
     Args:
-        paths: files and folders. Hidden ones within folders are left out.
+        paths: files and folders. Hidden ones within folders are left out. ``-`` is the standard input.
         kind: of ``ENDINGS``, which a folder's files must have.
 
     Raises:
-        MediaError: for a folder that has no such file.
+        MediaError: for a folder that has no such file, or for a standard input that holds nothing.
+        ArgumentError: for a standard input that is a terminal.
     """
     endings = tuple(f".{ending}" for ending in ENDINGS[kind].split())
     found: dict[str, None] = {}
     for path in paths:
-        if not os.path.isdir(path):
+        if path == STDIN:
+            opened(path)  # what is wrong with it is told before a model is loaded
+        if path == STDIN or not os.path.isdir(path):
             found[path] = None
             continue
         inside = [name for name in _walk(path) if name.lower().endswith(endings)]
@@ -40,6 +50,35 @@ def find_files(paths: Sequence[str], kind: str) -> list[str]:
             raise MediaError(f"{path}: a folder without {kind}: no file in it ends in {', '.join(endings)}")
         found.update(dict.fromkeys(inside))
     return list(found)
+
+
+def opened(name: str) -> str | BinaryIO:
+    """What is read for a name: the file of that name; for ``-`` all of the standard input, from its beginning.
+
+    Raises:
+        MediaError: for a standard input that holds nothing.
+        ArgumentError: for one that is a terminal.
+    """
+    if name != STDIN:
+        return name
+    whole = _spooled(sys.stdin)
+    whole.seek(0)
+    return whole
+
+
+@functools.cache
+def _spooled(stream: Any) -> BinaryIO:
+    """A stream's bytes as a temporary file, for many formats are read with jumps."""
+    if stream is None or stream.isatty():
+        raise ArgumentError("- reads the standard input, which is a terminal; pipe a file into it, or name a file")
+    with tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(stream.buffer, file, 1 << 20)
+        if not file.tell():
+            raise MediaError("standard input: nothing in it; pipe a file into it, or name a file")
+        file.flush()
+        raw = io.FileIO(os.dup(file.fileno()))
+    raw.name = "standard input"  # what messages call it
+    return io.BufferedReader(raw)
 
 
 def _walk(folder: str) -> Iterator[str]:

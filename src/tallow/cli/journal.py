@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 from tallow.errors import ArgumentError
 
 Array = np.ndarray[Any, Any]
+
+_STARTED = time.time_ns()
 
 
 class Journal:
@@ -92,7 +95,9 @@ class Journal:
 
 
 def _stamp(name: str) -> list[int]:
-    """Size and time of a file; zeros for none."""
+    """Size and time of a file; zeros for none. The standard input is another one in each run."""
+    if name == "-":
+        return [os.getpid(), _STARTED]
     try:
         status = os.stat(name)
     except OSError:

@@ -35,6 +35,7 @@ _EXAMPLES = """
 examples:
   tallow transcribe meeting.mp4
   tallow transcribe --model small --language de --format srt film.mkv > film.srt
+  curl -L https://example.org/talk.mp3 | tallow transcribe -
   tallow transcribe --quantize int8 --format json --output-dir texts *.flac
 """
 
@@ -55,7 +56,8 @@ def add_to(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="an audio or video file")
+    parser.add_argument("files", nargs="+", metavar="FILE",
+                        help="an audio or video file; - reads the standard input")  # fmt: skip
     model = parser.add_argument_group("the model")
     model.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME",
@@ -88,6 +90,7 @@ def add_to(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Transcribe every file; a file that cannot be is told, and the others still are."""
     from tallow.cli import complain
+    from tallow.cli.files import opened
     from tallow.cli.progress import progress_bar
     from tallow.errors import MediaError
     from tallow.media.audio import AudioReader
@@ -100,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     for job in jobs:
         try:
-            audio = AudioReader(job.recording, RATE, audio_track=args.audio_track)  # decodes while the model loads
+            # before the model: it decodes while that loads
+            audio = AudioReader(opened(job.recording), RATE, audio_track=args.audio_track)
         except MediaError as error:
             complain(error)
             status = 1
@@ -180,7 +184,7 @@ def _jobs(files: list[str], folder: str | None, format: str, parser: argparse.Ar
         if len(files) > 1 and format != "txt":
             parser.error(f"several recordings as {format} need --output-dir, one file for each")
         return [Job(file, None) for file in files]
-    whole = [os.path.basename(file) for file in files]
+    whole = ["stdin" if file == "-" else os.path.basename(file) for file in files]
     stems = [os.path.splitext(name)[0] for name in whole]
     names = [stem if stems.count(stem) == 1 else name for name, stem in zip(whole, stems, strict=True)]
     twice = next((name for name in names if names.count(name) > 1), None)
