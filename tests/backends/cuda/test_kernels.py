@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tallow as tl
 from tallow import ops
-from tallow.errors import BoundsError
+from tallow.errors import ArgumentError, BoundsError
 from tallow.nn import Embedding
 from tallow.ops import KVCache
 from tallow.ops.dispatch import OPERATIONS
@@ -147,6 +147,15 @@ def test_numbers_outside_a_table_give_nan():
     found = ops.embedding(tl.asarray([4, 5, -1], device="cuda"), table).numpy()
     assert not np.isnan(found[0]).any()
     assert np.isnan(found[1:]).all()
+
+
+def test_an_activation_outside_the_list():
+    x, weight = Tensor(numbers(2, 8)).to("cuda"), numbers(4, 8)
+    for storage in ("float32", "int8"):
+        with pytest.raises(ArgumentError, match="no activation 'tanh'"):
+            ops.linear(x, make_weight(weight, storage, tl.Device("cuda")), activation="tanh")
+    with pytest.raises(ArgumentError, match="no activation 'tanh'"):
+        ops.conv1d(x.unsqueeze(0), Tensor(numbers(3, 2, 3)).to("cuda"), activation="tanh")
 
 
 def test_numbers_outside_a_table_that_come_from_the_cpu_are_an_error():
