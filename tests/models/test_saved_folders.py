@@ -101,6 +101,14 @@ def test_a_type_under_its_older_key_does_not_outlive_a_conversion(tmp_path):
     assert "torch_dtype" not in config
 
 
+def test_a_mistral_without_a_window_has_none_when_it_is_converted(tmp_path):
+    (tmp_path / "old").mkdir()
+    convert(publish(tmp_path / "old", "mistral", sliding_window=None), tmp_path / "new")
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert config["sliding_window"] is None
+    assert LlamaConfig.from_dict(config).window is None
+
+
 def test_null_is_a_setting_that_is_not_there():
     nulls = dict.fromkeys(("rms_norm_eps", "attention_bias", "hidden_act", "tie_word_embeddings", "layer_types",
                            "max_window_layers", "use_sliding_window", "rope_theta", "rope_parameters"))  # fmt: skip

@@ -168,7 +168,9 @@ def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, st
 
 def _transformers_config(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The checkpoint's ``config.json``, made if it came without one."""
-    config = {key: value for key, value in checkpoint.config.items() if value is not None}
+    config = dict(checkpoint.config)
+    if checkpoint.metadata is not None:  # in a config.json a null may say something: a Mistral has no window then
+        config = {key: value for key, value in config.items() if value is not None}
     for key in ("quantization_config", "torch_dtype"):  # the latter is what `dtype` was called before version 5
         config.pop(key, None)
     config["architectures"] = [f"{_CLASSES[checkpoint.architecture]}ForCausalLM"]
