@@ -15,10 +15,16 @@ namespace {
 // a while it lets other threads have its core now and then, among them perhaps the very caller.
 constexpr auto spin_time = std::chrono::microseconds(300), alone_time = std::chrono::microseconds(50);
 
-// The job word: the job's number (never 0 for a posted one, low 32 bits of a count), places left, workers inside.
-constexpr std::uint64_t one_inside = 1, one_place = std::uint64_t(1) << 16, places_mask = std::uint64_t(0xffff) << 16;
-constexpr std::uint64_t inside_mask = 0xffff;
-constexpr std::uint32_t number_of(std::uint64_t job) { return static_cast<std::uint32_t>(job >> 32); }
+// A job's state.
+constexpr std::uint64_t one_inside = 1, inside_mask = 0xffff, open_bit = std::uint64_t(1) << 16;
+constexpr std::uint64_t limit_of(std::uint64_t state) { return state >> 32; }
+
+// What workers watch.
+constexpr std::uint64_t one_posted = std::uint64_t(1) << 16, one_active = 1;
+constexpr int active_in(std::uint64_t watched) { return static_cast<int>(watched & 0xffff); }
+constexpr std::uint64_t posted_in(std::uint64_t watched) { return watched >> 16; }
+
+thread_local bool inside_a_tile = false;
 
 std::atomic<ThreadPool*> the_pool{nullptr};
 std::mutex creating;
@@ -63,17 +69,26 @@ ThreadPool::~ThreadPool() { stop_workers(); }
 
 void ThreadPool::set_threads(int count) { threads_.store(std::max(count, 1), std::memory_order_relaxed); }
 
-void ThreadPool::start_workers(int count) {
+// Does nothing while another caller is at it.
+void ThreadPool::resize(int workers) {
+    std::unique_lock lock(resizing_, std::try_to_lock);
+    if (!lock || wanted_workers_.load() == workers) return;
     stop_workers();
-    stopping_.store(false);
-    wanted_workers_ = count;
-    workers_.reserve(static_cast<std::size_t>(count));
-    try {
-        for (int i = 0; i < count; ++i) workers_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {  // a limit on threads: go on with those that there are
-    }
+    start_workers(workers);
 }
 
+void ThreadPool::start_workers(int count) {
+    stopping_.store(false);
+    wanted_workers_.store(count);
+    workers_.reserve(static_cast<std::size_t>(count));
+    try {
+        for (int i = 0; i < count; ++i) workers_.emplace_back([this, i] { work(i + 1); });
+    } catch (const std::system_error&) {  // a limit on threads: go on with those that there are
+    }
+    worker_count_.store(static_cast<int>(workers_.size()));
+}
+
+// Jobs that others have posted are then done by their callers.
 void ThreadPool::stop_workers() {
     {
         std::lock_guard lock(sleep_);
@@ -84,40 +99,46 @@ void ThreadPool::stop_workers() {
     workers_.clear();
 }
 
+ThreadPool::Job* ThreadPool::take_job() {
+    for (Job& job : jobs_)
+        if (!job.taken.load(std::memory_order_relaxed) && !job.taken.exchange(true, std::memory_order_acquire)) return &job;
+    return nullptr;
+}
+
 void ThreadPool::run(std::int64_t tiles, Body body, void* context) {
     const int wanted = threads() - 1;
-    if (tiles <= 1 || wanted < 1 || busy_.exchange(true, std::memory_order_acquire)) {
+    Job* const job = tiles <= 1 || wanted < 1 || inside_a_tile ? nullptr : take_job();
+    if (!job) {
         for (std::int64_t tile = 0; tile < tiles; ++tile) body(context, tile);
         return;
     }
-    if (wanted_workers_ != wanted) start_workers(wanted);
-    tiles_ = tiles;
-    body_ = body;
-    context_ = context;
-    next_.store(0, std::memory_order_relaxed);
-    post(std::min<std::int64_t>(tiles - 1, static_cast<std::int64_t>(workers_.size())));
-    take_tiles();
-    // No tile is left to hand out: nobody else may join. Wait for those who are still at their last one.
-    job_.fetch_and(~places_mask, std::memory_order_relaxed);
-    for (int spins = 0; job_.load(std::memory_order_acquire) & inside_mask; ++spins) {
+    if (wanted_workers_.load(std::memory_order_relaxed) != wanted) resize(wanted);
+    job->tiles = tiles;
+    job->body = body;
+    job->context = context;
+    job->next.store(0, std::memory_order_relaxed);
+    post(*job, std::min<std::int64_t>(tiles - 1, worker_count_.load(std::memory_order_relaxed)));
+    while (job->take_tile()) {}
+    // No tile is left to hand out: nobody else joins. Wait for those who are still at their last one.
+    watched_.fetch_sub(one_active, std::memory_order_relaxed);
+    for (int spins = 0; job->state.load(std::memory_order_acquire) & inside_mask; ++spins) {
         if (spins < 10000)
             relax();
         else
             std::this_thread::yield();
     }
     std::exception_ptr failure;
-    failure.swap(failure_);
-    busy_.store(false, std::memory_order_release);
+    failure.swap(job->failure);
+    job->taken.store(false, std::memory_order_release);
     if (failure) std::rethrow_exception(failure);
 }
 
 // Opens the job to so many workers, and wakes as many if some sleep.
-void ThreadPool::post(std::int64_t workers) {
-    const std::uint64_t places = static_cast<std::uint64_t>(std::min<std::int64_t>(workers, 0xffff));
-    std::uint32_t number = number_of(job_.load(std::memory_order_relaxed)) + 1;
-    if (number == 0) number = 1;
+void ThreadPool::post(Job& job, std::int64_t workers) {
+    const std::uint64_t limit = static_cast<std::uint64_t>(std::min<std::int64_t>(workers, 0x7fff));
+    job.state.store(limit << 32 | open_bit, std::memory_order_release);
     // Sequentially consistent, as is a sleeper's count before its last look: one of the two sees the other.
-    job_.store(std::uint64_t(number) << 32 | places << 16, std::memory_order_seq_cst);
+    watched_.fetch_add(one_posted + one_active, std::memory_order_seq_cst);
     const int sleepers = sleepers_.load(std::memory_order_seq_cst);
     if (sleepers == 0) return;
     { std::lock_guard lock(sleep_); }  // a sleeper between its last look and its sleep holds this
@@ -127,69 +148,94 @@ void ThreadPool::post(std::int64_t workers) {
         for (std::int64_t i = 0; i < workers; ++i) wake_.notify_one();
 }
 
-void ThreadPool::take_tiles() {
-    try {
-        for (;;) {
-            const std::int64_t tile = next_.fetch_add(1, std::memory_order_relaxed);
-            if (tile >= tiles_) return;
-            body_(context_, tile);
-        }
-    } catch (...) {
-        next_.store(tiles_, std::memory_order_relaxed);
-        std::lock_guard lock(failing_);
-        if (!failure_) failure_ = std::current_exception();
-    }
-}
-
-bool ThreadPool::join_job(std::uint64_t state) {
-    const std::uint32_t number = number_of(state);
-    while ((state & places_mask) && number_of(state) == number)
-        if (job_.compare_exchange_weak(state, state - one_place + one_inside, std::memory_order_acquire,
-                                       std::memory_order_relaxed))
-            return true;
+bool ThreadPool::Job::join() {
+    std::uint64_t now = state.load(std::memory_order_relaxed);
+    while ((now & open_bit) && (now & inside_mask) < limit_of(now))
+        if (state.compare_exchange_weak(now, now + one_inside, std::memory_order_acquire, std::memory_order_relaxed)) return true;
     return false;
 }
 
-// The state of the next job with a number other than `last` that has a place left; 0 when the pool is stopping.
-std::uint64_t ThreadPool::wait_for_job(std::uint32_t last) {
-    std::uint32_t latest = last;  // including jobs that were over before this worker could join
+bool ThreadPool::Job::take_tile() {
+    const std::int64_t tile = next.fetch_add(1, std::memory_order_relaxed);
+    if (tile >= tiles) {
+        if (state.load(std::memory_order_relaxed) & open_bit) state.fetch_and(~open_bit, std::memory_order_relaxed);
+        return false;
+    }
+    inside_a_tile = true;
+    try {
+        body(context, tile);
+    } catch (...) {
+        next.store(tiles, std::memory_order_relaxed);
+        std::lock_guard lock(failing);
+        if (!failure) failure = std::current_exception();
+    }
+    inside_a_tile = false;
+    return true;
+}
+
+// The job with the fewest workers of those that may be joined, which this one has joined then; or none. Of equals, the
+// first after the last one that it worked on.
+ThreadPool::Job* ThreadPool::join_job(const Job* last) {
+    for (;;) {
+        Job* best = nullptr;
+        std::uint64_t fewest = inside_mask;
+        int left = active_in(watched_.load(std::memory_order_acquire));
+        const std::ptrdiff_t begin = left > 1 && last ? last - jobs_ + 1 : 0;
+        for (std::ptrdiff_t i = 0; i < most_jobs && left > 0; ++i) {
+            Job& job = jobs_[(begin + i) % most_jobs];
+            const std::uint64_t now = job.state.load(std::memory_order_relaxed);
+            if (!(now & open_bit)) continue;
+            --left;
+            const std::uint64_t inside = now & inside_mask;
+            if (inside < limit_of(now) && inside < fewest) best = &job, fewest = inside;
+        }
+        if (!best || best->join()) return best;
+    }
+}
+
+// What is watched, once it is something else than before; 0 when the pool is stopping.
+std::uint64_t ThreadPool::wait_for_change(std::uint64_t seen) {
     auto begun = std::chrono::steady_clock::now();
     for (int spins = 1; !stopping_.load(std::memory_order_relaxed); ++spins) {
-        const std::uint64_t state = job_.load(std::memory_order_relaxed);
-        if ((state & places_mask) && number_of(state) != last) return state;
+        const std::uint64_t now = watched_.load(std::memory_order_acquire);
+        if (now != seen) return now;
         relax();
         if (spins % 64) continue;
-        const auto now = std::chrono::steady_clock::now();
-        if (number_of(state) != latest) {
-            latest = number_of(state);
-            begun = now;
-        } else if (now - begun > spin_time) {
-            sleep_until_job(latest);
+        const auto waited = std::chrono::steady_clock::now() - begun;
+        if (waited > spin_time) {
+            sleep_until_job(posted_in(seen));
             begun = std::chrono::steady_clock::now();
-        } else if (now - begun > alone_time && spins % 512 == 0) {
+        } else if (waited > alone_time && spins % 512 == 0) {
             std::this_thread::yield();
         }
     }
     return 0;
 }
 
-// Sleeps until a job with another number is posted, which may be over by then.
-void ThreadPool::sleep_until_job(std::uint32_t latest) {
+// Sleeps until another job is posted, which may be over by then.
+void ThreadPool::sleep_until_job(std::uint64_t latest) {
     std::unique_lock lock(sleep_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     wake_.wait(lock, [&] {
-        return stopping_.load(std::memory_order_relaxed) || number_of(job_.load(std::memory_order_seq_cst)) != latest;
+        return stopping_.load(std::memory_order_relaxed) || posted_in(watched_.load(std::memory_order_seq_cst)) != latest;
     });
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void ThreadPool::work() {
-    std::uint32_t last = 0;
-    while (const std::uint64_t state = wait_for_job(last)) {
-        last = number_of(state);
-        if (!join_job(state)) continue;
-        take_tiles();
-        job_.fetch_sub(one_inside, std::memory_order_release);
+// number: of the worker, from 1. It rests while the callers and the workers before it are as many as the threads.
+void ThreadPool::work(int number) {
+    std::uint64_t seen = 0;
+    Job* job = nullptr;
+    while ((seen = wait_for_change(seen))) {
+        while (!stopping_.load(std::memory_order_relaxed) && number + active_in(seen) <= threads()) {
+            job = join_job(job);
+            if (!job) break;
+            // Among several jobs it looks anew after each tile.
+            bool more = job->take_tile();
+            while (more && active_in(watched_.load(std::memory_order_relaxed)) == 1) more = job->take_tile();
+            job->state.fetch_sub(one_inside, std::memory_order_release);
+            seen = watched_.load(std::memory_order_acquire);
+        }
     }
 }
 

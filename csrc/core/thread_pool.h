@@ -1,7 +1,9 @@
-// A pool of worker threads that share out the tiles of one job at a time.
+// A pool of worker threads that share out the tiles of jobs.
 //
 // Tiles are handed out dynamically, so a slow core takes fewer. No result may depend on which thread computes a tile or
-// on how many threads there are. A second caller, or a job inside a job, runs its tiles on its own thread.
+// on how many threads there are. Several callers may have jobs at the same time: each works on its own, and as many
+// workers as there are threads besides the callers go, tile after tile, to the job that has the fewest. A job inside a
+// job runs on its own thread.
 #pragma once
 
 #include <atomic>
@@ -32,30 +34,43 @@ public:
     void run(std::int64_t tiles, Body body, void* context);
 
 private:
+    // A caller's job while it lasts. Its fields but `state` and `next` change only while nobody else is inside.
+    struct alignas(64) Job {
+        // How many workers may be inside, whether more may join (a bit), how many are inside.
+        std::atomic<std::uint64_t> state{0};
+        std::atomic<bool> taken{false};  // by a caller
+        alignas(64) std::atomic<std::int64_t> next{0};
+        alignas(64) std::int64_t tiles = 0;
+        Body body = nullptr;
+        void* context = nullptr;
+        std::mutex failing;
+        std::exception_ptr failure;
+
+        bool join();
+        bool take_tile();  // false if there is none left, and then nobody joins any more
+    };
+    static constexpr int most_jobs = 8;  // at once; the callers of more do without help
+
+    Job* take_job();
+    void resize(int workers);
     void start_workers(int count);
     void stop_workers();
-    void post(std::int64_t workers);
-    void work();
-    std::uint64_t wait_for_job(std::uint32_t last);
-    void sleep_until_job(std::uint32_t latest);
-    bool join_job(std::uint64_t state);
-    void take_tiles();
+    void post(Job& job, std::int64_t workers);
+    void work(int number);
+    std::uint64_t wait_for_change(std::uint64_t seen);
+    void sleep_until_job(std::uint64_t latest);
+    Job* join_job(const Job* last);
 
-    // What workers watch lies on a cache line of its own: the number of the job, how many more workers may join it, and
-    // how many are inside.
-    alignas(64) std::atomic<std::uint64_t> job_{0};
-    alignas(64) std::atomic<std::int64_t> next_{0};
-    alignas(64) std::int64_t tiles_ = 0;
-    Body body_ = nullptr;
-    void* context_ = nullptr;
-    std::mutex failing_;
-    std::exception_ptr failure_;
+    // What workers watch lies on a cache line of its own: how many jobs have been posted, and how many are not yet done
+    // (the low 16 bits).
+    alignas(64) std::atomic<std::uint64_t> watched_{0};
+    Job jobs_[most_jobs];
 
-    std::atomic<bool> busy_{false};
     std::atomic<bool> stopping_{false};
     std::atomic<int> sleepers_{0};
     std::atomic<int> threads_;
-    int wanted_workers_ = 0;  // workers_ holds fewer when the system refused some
+    std::mutex resizing_;
+    std::atomic<int> wanted_workers_{0}, worker_count_{0};  // there are fewer when the system refused some
     std::mutex sleep_;
     std::condition_variable wake_;
     std::vector<std::thread> workers_;

@@ -91,6 +91,60 @@ TEST(many_callers_and_one_who_sets_threads) {
     CHECK(wrong == 0);
 }
 
+// Two jobs at once on a pool with one worker to spare. Each ends when its worker has come: until then its caller waits in a
+// tile, and a worker finds tiles without end in either.
+TEST(two_callers_are_both_helped) {
+    struct Half {
+        std::thread::id caller;
+        std::atomic<bool> begun{false}, helped{false};
+        Half* other = nullptr;
+    };
+    struct Done {};
+    const auto tile = [](void* context, std::int64_t) {
+        Half& half = *static_cast<Half*>(context);
+        half.begun = true;
+        if (std::this_thread::get_id() != half.caller) {
+            if (half.other->begun) half.helped = true;
+            return pause(100);
+        }
+        const auto begun = std::chrono::steady_clock::now();  // against waiting for ever
+        while (!half.helped && std::chrono::steady_clock::now() - begun < std::chrono::seconds(20)) pause(100);
+        while (!half.other->helped && std::chrono::steady_clock::now() - begun < std::chrono::seconds(20)) pause(100);
+        throw Done();
+    };
+    for (int threads : {3, 4, 6}) {
+        ThreadPool pool(threads);
+        CHECK(all_once(pool, 100));
+        Half halves[2];
+        halves[0].other = &halves[1], halves[1].other = &halves[0];
+        std::vector<std::thread> callers;
+        for (Half& half : halves)
+            callers.emplace_back([&] {
+                half.caller = std::this_thread::get_id();
+                try {
+                    pool.run(std::int64_t(1) << 40, tile, &half);
+                } catch (const Done&) {
+                }
+            });
+        for (auto& caller : callers) caller.join();
+        CHECK(halves[0].helped && halves[1].helped);
+        CHECK(all_once(pool, 100));
+    }
+}
+
+TEST(more_callers_than_jobs_that_are_shared) {
+    ThreadPool pool(4);
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> callers;
+    for (int c = 0; c < 20; ++c)
+        callers.emplace_back([&] {
+            for (int round = 0; round < 50; ++round)
+                if (!all_once(pool, 1 + round % 30)) ++wrong;
+        });
+    for (auto& caller : callers) caller.join();
+    CHECK(wrong == 0);
+}
+
 TEST(a_job_inside_a_job_runs_on_its_own_thread) {
     std::atomic<std::int64_t> total{0};
     parallel_for(50, 1, [&](std::int64_t begin, std::int64_t end) {
