@@ -27,7 +27,8 @@ _functions: dict[Any, Kernel] = {}
 
 _CONFIG = "7I2PI0P"  # CUlaunchConfig: grid, block, bytes of shared memory; stream, attributes, how many these are
 _EARLY = (ctypes.c_int * 18)(6, 0, 1)  # CUlaunchAttribute: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, true
-_EARLY_ADDRESS = ctypes.addressof(_EARLY)
+_TOGETHER = (ctypes.c_int * 18)(2, 0, 1)  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE, true
+_EARLY_ADDRESS, _TOGETHER_ADDRESS = ctypes.addressof(_EARLY), ctypes.addressof(_TOGETHER)
 _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 0  # CU_LAUNCH_PARAM_…
 _MOST_BYTES = 4096  # of a kernel's arguments
 
@@ -61,27 +62,34 @@ class Kernel:
     Args:
         function: CuPy's.
         waits: whether the source calls ``wait_for_previous``, and the card can launch early.
+        together: whether its blocks wait for each other. The launch is a cooperative one: the GPU begins none of them
+            before there is room for all, as it would where the blocks of two such kernels have shared the room out. It
+            is never early.
     """
 
-    __slots__ = ("_address", "_function", "_shared", "_waits")
+    __slots__ = ("_address", "_function", "_shared", "_together", "_waits")
 
-    def __init__(self, function: Any, waits: bool) -> None:
+    def __init__(self, function: Any, waits: bool, together: bool = False) -> None:
         self._function = function
         self._address = function.ptr
-        self._waits = waits
+        self._waits, self._together = waits, together
         self._shared = 0  # bytes that have been asked for, for each block
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], shared: int = 0) -> None:
         """Launch it on the current stream."""
         graph.flush()
-        room, early = _room, self._waits and graph.recording()
+        room = _room
         if not room.config:
             room.prepare()
         if shared > self._shared:
             self._ask_for(shared)
         sizes = (*grid, 1, 1)[:3] + (*block, 1, 1)[:3]
         stream = cupy.cuda.get_current_stream().ptr
-        attributes = (_EARLY_ADDRESS, 1) if early else (0, 0)
+        attributes = (0, 0)
+        if self._together:
+            attributes = (_TOGETHER_ADDRESS, 1)
+        elif self._waits and graph.recording():
+            attributes = (_EARLY_ADDRESS, 1)
         words = [value.data.ptr if type(value) is _Array else value or 0 for value in arguments]
         packing = _packing(tuple(map(type, arguments)))
         packing.pack_into(room.words, 0, *sizes, shared, stream, *attributes, *words)
@@ -142,12 +150,15 @@ def function(file: str, name: str, **macros: Any) -> Kernel:
         waits = file not in _WHOLLY_AFTER and card >= (9, 0)
         if waits:  # a multiprocessor divides its memory anew when it is idle only: all divide it alike, to begin early
             driver.funcSetAttribute(loaded.ptr, _SHARED_CARVEOUT, 100)
-        found = _functions.setdefault(key, Kernel(loaded, waits))
+        found = _functions.setdefault(key, Kernel(loaded, waits, file in _WAITING_FOR_EACH_OTHER))
     return found
 
 
 _WHOLLY_AFTER = ("attention_flash",)
 """Sources without ``wait_for_previous``: for work that is large enough for launches not to matter."""
+
+_WAITING_FOR_EACH_OTHER = ("sample",)
+"""Sources whose blocks wait for each other, so that all of a launch must run at once."""
 
 
 _capability = functools.cache(compute_capability)
