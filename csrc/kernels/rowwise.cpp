@@ -67,6 +67,16 @@ void softmax(const SoftmaxArgs& args, int64_t begin, int64_t end) {
         softmax_row(args.x + row * args.x_stride, args.out + row * args.out_stride, args.width, args.log);
 }
 
+Exponentials sum_exponentials(const float* x, int64_t n) {
+    F32 most = set(-infinity);
+    for (int64_t i = 0; i < n; i += width) most = max(load_or_least(x + i, n - i), most);  // passes over NaN
+    const float highest = largest(most);
+    const F32 shift = set(highest > -infinity ? highest : 0.0f);
+    F32 sums = set(0.0f);
+    for (int64_t i = 0; i < n; i += width) sums = sums + exp(load_or_least(x + i, n - i) - shift);
+    return {highest, sum(sums)};
+}
+
 Largest first_largest(const float* x, int64_t count) {
     Largest found{x[0], 0};
     for (int64_t i = 1; i < count && found.value == found.value; ++i)
@@ -100,6 +110,7 @@ void add_rowwise_kernels(Kernels& table) {
     table.activate = activate_row;
     table.softmax = softmax;
     table.argmax = argmax;
+    table.sum_exponentials = sum_exponentials;
 }
 
 }  // namespace tallow::TALLOW_LEVEL

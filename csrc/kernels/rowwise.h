@@ -32,6 +32,20 @@ struct ArgmaxArgs {
     std::int64_t x_stride;     // floats from one row to the next
 };
 
+struct LogprobArgs {
+    std::int64_t* ids;         // out (rows, 1 + top)
+    float* values;             // likewise
+    const float* x;            // (rows, width)
+    const std::int64_t* given;  // (rows,), a place in each row
+    std::int64_t rows, width, top;  // top at most the width
+    std::int64_t x_stride;     // floats from one row to the next
+};
+
+// exp(x) of all numbers together is exp(highest) · sum. The sum is NaN if a number is NaN or +inf, 0 if all are -inf.
+struct Exponentials {
+    float highest, sum;
+};
+
 // The largest of some numbers, the first of equals. NaN is larger than all others.
 struct Largest {
     float value;

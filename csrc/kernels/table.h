@@ -20,6 +20,7 @@ struct Kernels {
     void (*activate)(const ActivationArgs& args, std::int64_t row, std::int64_t begin, std::int64_t end);
     void (*softmax)(const SoftmaxArgs& args, std::int64_t begin, std::int64_t end);
     Largest (*argmax)(const float* x, std::int64_t count);  // at least one
+    Exponentials (*sum_exponentials)(const float* x, std::int64_t count);  // likewise
     void (*rope)(const RopeArgs& args, std::int64_t begin, std::int64_t end);            // positions of all rows
     void (*depthwise)(const DepthwiseArgs& args, std::int64_t begin, std::int64_t end);  // lines of all outputs
     MatrixKernels matrix[storage_count];  // by Storage

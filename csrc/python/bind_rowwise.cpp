@@ -54,6 +54,23 @@ void bind_rowwise(nb::module_& m) {
                               x.strides[0] / 4};
         perform([args] { argmax(args); });
     });
+
+    m.def("top_logprobs", [](const Array& ids, const Array& values, const Array& x, const Array& given) {
+        const bool fits = x.ndim == 2 && ids.ndim == 2 && values.ndim == 2 && given.ndim == 1 && x.shape[1] > 0 &&
+                          given.shape[0] == x.shape[0] && ids.shape[0] == x.shape[0] && values.shape[0] == x.shape[0] &&
+                          ids.shape[1] == values.shape[1] && ids.shape[1] >= 1 && ids.shape[1] - 1 <= x.shape[1];
+        if (!fits || !x.rows_contiguous() || !ids.contiguous() || !values.contiguous() || !given.contiguous())
+            throw std::invalid_argument("top_logprobs: arrays do not fit");
+        const LogprobArgs args{ids.as<std::int64_t>(DType::i64, "ids"),
+                               values.as<float>(DType::f32, "values"),
+                               x.as<const float>(DType::f32, "x"),
+                               given.as<const std::int64_t>(DType::i64, "given"),
+                               x.shape[0],
+                               x.shape[1],
+                               ids.shape[1] - 1,
+                               x.strides[0] / 4};
+        perform([args] { top_logprobs(args); });
+    });
 }
 
 }  // namespace tallow

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallow import _cpu
+from tallow import _cpu, ops
 from tallow.errors import ArgumentError, TemplateError, WeightsError
 from tallow.runtime.generate import generate, read_padded
 from tallow.runtime.request import Options, Request
-from tallow.runtime.sampling import log_probabilities
+from tallow.runtime.result import TokenLogprob
 from tallow.runtime.step import DecodeStep
 from tallow.tensor import Tensor
 from tallow.text.language import Text
@@ -200,13 +200,45 @@ def test_log_probabilities(model):
     result = model.generate(PROMPTS[0], max_tokens=4, logprobs=3, temperature=1.0, seed=2)
     ids = model.tokenizer.encode(PROMPTS[0]) + result.ids
     hidden = model.hidden(Tensor(np.array([ids])), model.new_cache(1, 50))
-    expected = log_probabilities(model.logits(hidden).numpy()[0, -5:-1])
+    expected = ops.log_softmax(model.logits(hidden)).numpy()[0, -5:-1]
     for place, entry in enumerate(result.logprobs):
         assert entry.id == result.ids[place]
         assert entry.logprob == pytest.approx(expected[place, entry.id], abs=1e-5)
         assert [id for id, _ in entry.top] == np.argsort(-expected[place], kind="stable")[:3].tolist()
     assert model.generate(PROMPTS[0], max_tokens=2).logprobs is None
     assert model.generate(PROMPTS[0], max_tokens=2, logprobs=0).logprobs[0].top == ()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"temperature": 0.9, "seed": 3}, {"repetition_penalty": 1.3}, {"temperature": 0.7, "lookup": 3, "seed": 1}],
+)
+@pytest.mark.parametrize("logprobs", [0, 1, 5, 20, 10**6])
+def test_log_probabilities_of_every_row_of_a_list(model, how, logprobs):
+    options = {"max_tokens": 9, "ignore_eos": True} | how
+    plain = model.generate(PROMPTS, **options)
+    results = model.generate(PROMPTS, logprobs=logprobs, **options)
+    assert [result.ids for result in results] == [result.ids for result in plain]
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        ids = model.tokenizer.encode(prompt) + result.ids
+        scores = ops.log_softmax(model.logits(model.hidden(Tensor(np.array([ids])), model.new_cache(1, 60)))).numpy()[0]
+        for entry, row in zip(result.logprobs, scores[-len(result.ids) - 1 : -1], strict=True):
+            top = [id for id, _ in entry.top]
+            assert len(set(top)) == min(logprobs, model.config.vocab_size) == len(top)
+            np.testing.assert_allclose([value for _, value in entry.top], np.sort(row)[::-1][: len(top)], atol=1e-5)
+            np.testing.assert_allclose([value for _, value in entry.top], row[top], atol=1e-5)
+            assert entry.logprob == pytest.approx(row[entry.id], abs=1e-5)
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.9}])
+def test_log_probabilities_belong_to_the_recorded_step(model, monkeypatch, how):
+    """No step gives its logits to Python where the likeliest token comes."""
+    given = []
+    add = Request.add
+    monkeypatch.setattr(Request, "add", lambda self, scores: given.append(type(scores)) or add(self, scores))
+    model.generate(PROMPTS[0], max_tokens=6, logprobs=2, ignore_eos=True, **how)
+    expected = TokenLogprob if not how else np.ndarray  # what is drawn at random is drawn by NumPy on the CPU
+    assert given == [np.ndarray, *[expected] * 5]
 
 
 def test_the_authors_settings_are_the_defaults():

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallow.errors import ArgumentError
-from tallow.runtime.sampling import Sampler, Sampling, candidates, log_probabilities
+from tallow.runtime.sampling import Sampler, Sampling, candidates
 
 LOGITS = np.float32([0.5, 3.0, -1.0, 2.0, 3.0, 0.0])
 
@@ -114,9 +114,3 @@ def test_bias_comes_first_and_logits_are_not_changed():
 def test_settings_that_cannot_be(how):
     with pytest.raises(ArgumentError, match=next(iter(how))):
         Sampling(**how)
-
-
-def test_log_probabilities():
-    scores = log_probabilities(np.stack([LOGITS, LOGITS + 1000]))
-    np.testing.assert_allclose(np.exp(scores[0]), softmax(LOGITS), rtol=1e-6)
-    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)

@@ -131,6 +131,7 @@ from tallow.ops.searching import argmax, argmin, count_nonzero, nonzero, searchs
 from tallow.ops.softmax import log_softmax, softmax
 from tallow.ops.sorting import argsort, sort, unique_all, unique_counts, unique_inverse, unique_values
 from tallow.ops.statistics import all, any, cumulative_prod, cumulative_sum, diff, max, mean, min, prod, std, sum, var
+from tallow.ops.top_logprobs import top_logprobs
 
 __all__ = [
     "next_positions",
@@ -289,6 +290,7 @@ __all__ = [
     "to_device",
     "to_numpy",
     "tolist",
+    "top_logprobs",
     "tril",
     "triu",
     "trunc",

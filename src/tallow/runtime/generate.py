@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tallow import _cpu
-from tallow.ops import zeros
 from tallow.runtime import kept
 from tallow.runtime.kv_cache import DecoderCache
 from tallow.runtime.memory import CHUNK
 from tallow.runtime.request import Options, Request
 from tallow.runtime.resident import use
-from tallow.runtime.result import Generation
+from tallow.runtime.result import Choice, Generation
 from tallow.runtime.step import DecodeStep
 from tallow.runtime.stream import Stream
 from tallow.tensor import Tensor
@@ -97,15 +96,15 @@ def generate(
     with span("prefill", tokens=sum(len(r.prompt) - r.reused for r in active)), in_use:
         prompts = [request.prompt[request.reused :] for request in active]
         last = read_padded(model, prompts, cache, chunk, lambda: _cancelled(active))
-        rows: list[Sequence[Array | int]] = [[scores] for scores in model.logits(last).float().numpy()]
+        if last is None:  # cancelled
+            return
+        rows: list[Sequence[Array | Choice]] = [[scores] for scores in model.logits(last).float().numpy()]
     middle = time.perf_counter()
-    if not rows:  # cancelled
-        return
     if len(prompts[0]) >= chunk:
         _cpu.release_buffers()  # of results as long as a chunk; single tokens need none of it
     guesses: list[list[int]] = [[] for _ in active]
     options = requests[0].options  # those of all
-    step.begin(options.sampling if options.plain else None)
+    step.begin(options.sampling if options.plain else None, options.logprobs)
     away = 0.0  # seconds that the reader of the answers took
     try:
         while True:
@@ -140,7 +139,7 @@ def read_padded(
     cache: DecoderCache,
     chunk: int,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Tensor:
+) -> Tensor | None:
     """Read prompts in chunks. They end together: shorter ones join in later chunks.
 
     Args:
@@ -151,13 +150,13 @@ def read_padded(
         cancelled: whether to stop, asked before each chunk.
 
     Returns:
-        (rows, dim): what the last layer says of the last token of each; no rows if it was cancelled.
+        (rows, dim): what the last layer says of the last token of each; None if it was cancelled.
     """
     longest = len(prompts[0])
     hidden = None
     for begin in range(-(-longest // chunk) * chunk, 0, -chunk):  # counted from the end of the prompts
         if cancelled():
-            return zeros((0, model.config.hidden_size))
+            return None
         width = min(chunk, longest - begin + chunk)
         parts = [
             ids[max(0, len(ids) - begin) : len(ids) - begin + chunk] for ids in prompts if len(ids) > begin - chunk
@@ -174,7 +173,7 @@ def _read(model: LanguageModel, rows: Sequence[Sequence[int]], width: int, cache
     return model.hidden(Tensor(padded), cache, None if min(counts) == width else counts)
 
 
-def _take(request: Request, scores: Sequence[Array | int], guess: Sequence[int]) -> tuple[int, str, int]:
+def _take(request: Request, scores: Sequence[Array | Choice], guess: Sequence[int]) -> tuple[int, str, int]:
     """Add tokens as long as guesses come true.
 
     Returns:

@@ -14,7 +14,6 @@ from tallow.runtime.generate import read_padded
 from tallow.runtime.memory import CHUNK
 from tallow.runtime.prompts import token_ids
 from tallow.runtime.resident import use
-from tallow.runtime.sampling import log_probabilities
 from tallow.tensor import Tensor
 from tallow.trace import span
 
@@ -53,8 +52,9 @@ def score(model: LanguageModel, text: str | Sequence[int]) -> Score:
             for first in range(0, len(part), _LOGITS):
                 nexts = ids[begin + first + 1 : begin + min(first + _LOGITS, len(part)) + 1]
                 if nexts:
-                    logits = model.logits(hidden.narrow(1, first, len(nexts))).float().numpy()[0]
-                    logprobs += log_probabilities(logits)[np.arange(len(nexts)), nexts].tolist()
+                    logits = model.logits(hidden.narrow(1, first, len(nexts)))[0]
+                    following = Tensor(np.array(nexts)).to(logits.device)
+                    logprobs += ops.top_logprobs(logits, following, 0)[1].numpy()[:, 0].tolist()
     return Score(math.exp(-math.fsum(logprobs) / len(logprobs)), logprobs, ids)
 
 
@@ -91,6 +91,7 @@ def _embedded(
         cache = model.new_cache(len(batch), len(prompts[batch[0]]))
         with span("embed", texts=len(batch)):
             hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK[model.device.kind])
+        assert hidden is not None  # nobody cancels it
         out[batch] = hidden.numpy()
     vectors = ops.l2_normalize(Tensor(out[:, :dims].copy()))
     return vectors[0] if single else vectors

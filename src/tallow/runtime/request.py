@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tallow import ops
 from tallow.errors import ArgumentError
 from tallow.runtime.grammar import Grammar, Matcher
 from tallow.runtime.lookup import PromptLookup
-from tallow.runtime.result import Generation, Timings, TokenLogprob
-from tallow.runtime.sampling import Sampler, Sampling, log_probabilities
+from tallow.runtime.result import Choice, Generation, Timings, TokenLogprob, token_logprobs
+from tallow.runtime.sampling import Sampler, Sampling
 from tallow.runtime.stopping import TextUntilStop
+from tallow.tensor import Tensor
 from tallow.text.language import Text
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +60,7 @@ class Options:
     @property
     def plain(self) -> bool:
         """Whether the next token follows from the logits and a random number: nothing else has a say in it."""
-        return self.sampling.plain and not (self.lookup or self.grammar) and self.logprobs is None
+        return self.sampling.plain and not (self.lookup or self.grammar)
 
 
 class Request:
@@ -107,18 +109,20 @@ class Request:
             return []
         return self._lookup.guess(min(self.options.lookup, self.most - len(self.ids) - 1))
 
-    def add(self, logits: Array | int) -> tuple[int, str]:
+    def add(self, logits: Array | Choice) -> tuple[int, str]:
         """Choose the next token.
 
         Args:
             logits: (vocab,) float32, what the model says after the last token; or the token itself, if the step has
-                chosen it.
+                chosen it, with its log-probability if that was asked for.
 
         Returns:
             The token, and the text that it adds. ``finish_reason`` is set if the answer ends with it.
         """
         if isinstance(logits, int):
             id = logits
+        elif isinstance(logits, TokenLogprob):
+            id = logits.id
         else:
             id = self._sampler.choose(logits if self._matcher is None else self._matcher.allowed(logits))
         if id in self._ends:
@@ -132,7 +136,7 @@ class Request:
             self.finish_reason = "length"
         return id, piece
 
-    def _note(self, id: int, logits: Array | int) -> None:
+    def _note(self, id: int, logits: Array | Choice) -> None:
         self.ids.append(id)
         self._sampler.accept(id)
         if self._matcher is not None:
@@ -140,10 +144,10 @@ class Request:
         if self._lookup is not None:
             self._lookup.add(id)
         if self.options.logprobs is not None and not isinstance(logits, int):
-            scores = log_probabilities(logits)
-            likeliest = np.argsort(-scores, kind="stable")[: self.options.logprobs]
-            top = tuple((int(other), float(scores[other])) for other in likeliest)
-            self._logprobs.append(TokenLogprob(id, float(scores[id]), top))
+            if not isinstance(logits, TokenLogprob):
+                found = ops.top_logprobs(Tensor(logits[None]), Tensor(np.array([id])), self.options.logprobs)
+                (logits,) = token_logprobs(*(part.numpy() for part in found))
+            self._logprobs.append(logits)
 
     def end(self) -> str:
         """The text that was held back because a stop string might have come."""

@@ -22,6 +22,18 @@ class TokenLogprob(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
+Choice = int | TokenLogprob
+"""A token that has been chosen; with its log-probability where that was asked for."""
+
+
+def token_logprobs(ids: Any, values: Any) -> list[TokenLogprob]:
+    """Both results of ``ops.top_logprobs``, as NumPy arrays, for each row."""
+    return [
+        TokenLogprob(id, value, tuple(zip(likeliest, others, strict=True)))
+        for (id, *likeliest), (value, *others) in zip(ids.tolist(), values.tolist(), strict=True)
+    ]
+
+
 @dataclass
 class Timings:
     """Seconds. In a batch, each prompt's are those of the whole batch while it was in it. What the reader of a stream

@@ -165,12 +165,6 @@ def candidates(logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     return ids, probabilities
 
 
-def log_probabilities(logits: Array) -> Array:
-    """``log softmax`` of (…, vocab) logits, in float32."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # type: ignore[no-any-return]
-
-
 def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.runtime.cards import Arriving
+from tallow.runtime.result import Choice, token_logprobs
 from tallow.runtime.sampling import Draws, Sampling
 from tallow.tensor import Tensor
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tallow")
 Array = np.ndarray[Any, Any]
+R = TypeVar("R", bound=Tensor | tuple[Tensor, Tensor])
 MOST_RECORDINGS = 8
 """On a card, of one step: a batch of so many rows, which end one by one, is not recorded again for the next prompts."""
 
@@ -39,10 +41,10 @@ class _Recorded(NamedTuple):
 
     lengths: Tensor
     ids: Tensor
-    recording: Recording[Tensor]
+    recording: Recording[Any]
 
 
-class RecordedStep:
+class RecordedStep(Generic[R]):
     """A step that reads one token a row: recorded when it is first taken, then replayed.
 
     It is recorded anew when the caches have other rows, whose lengths lie elsewhere, and not at all where an operation
@@ -56,7 +58,7 @@ class RecordedStep:
         recordable: whether it can be recorded, as far as is known.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], caches: Sequence[KVCache]) -> None:
+    def __init__(self, function: Callable[[Tensor], R], caches: Sequence[KVCache]) -> None:
         self._function = function
         self._caches = caches
         self._device = caches[0].device
@@ -64,7 +66,7 @@ class RecordedStep:
         self._known: dict[int, _Recorded] = {}  # by the id of the lengths that they read
         self.recordable = True
 
-    def __call__(self, ids: Sequence[int]) -> Tensor:
+    def __call__(self, ids: Sequence[int]) -> R:
         """What the function gives for a token of each row; overwritten by the next step."""
         found = self._found()
         if found is None:
@@ -73,23 +75,25 @@ class RecordedStep:
             found.ids.storage[:, 0] = ids
         else:
             found.ids.storage.set(np.array(ids)[:, None])
-        return found.recording.replay()
+        return found.recording.replay()  # type: ignore[no-any-return]
 
-    def again(self) -> Tensor | None:
+    def again(self) -> R | None:
         """Take the step once more, for the ids that the last one gave; None if it is not recorded for these rows.
 
-        Only for a function whose result are ids (rows, 1) on a card.
+        Only for a function on a card whose result are ids (rows, 1), or begins with ids (rows, 1 or more) of which the
+        first are meant.
         """
         found = self._found()
         if found is None:
             return None
-        found.ids.storage[...] = found.recording.result.storage
-        return found.recording.replay()
+        result = found.recording.result
+        found.ids.storage[...] = (result[0] if isinstance(result, tuple) else result).storage[:, :1]
+        return found.recording.replay()  # type: ignore[no-any-return]
 
     def _found(self) -> _Recorded | None:
         return self._known.get(id(self._caches[0].lengths))
 
-    def _first(self, ids: Tensor) -> Tensor:
+    def _first(self, ids: Tensor) -> R:
         """Take the step for rows for which it is not recorded yet."""
         if not self.recordable:
             return self._function(ids)
@@ -108,7 +112,7 @@ class RecordedStep:
         self._known[id(lengths)] = _Recorded(lengths, ids, recording)
         return recording.result
 
-    def _record(self, ids: Tensor) -> Recording[Tensor]:
+    def _record(self, ids: Tensor) -> Recording[R]:
         """Take the step and record it. If that comes to nothing, be it by Ctrl-C, the caches are as they were."""
         function = self._function  # without self: a cycle would keep the caches' memory
         held = [cache.lengths.storage.copy() for cache in self._caches]
@@ -139,26 +143,30 @@ class DecodeStep:
         self._model: Any = weakref.proxy(model)  # it may keep the step; a cycle would keep the memory of both
         self._on_card = cache.device is not CPU
         self._cuts: dict[str, Any] | None = None  # how tokens are chosen by the step; None if it is not
+        self._logprobs: int | None = None
         self._recorded = self._recorded_step()
         self._draws: Tensor | None = None  # (rows, 3) uint64, for as many rows as there can be
         self._drawn: list[Draws] = []  # what it holds
         self._told: list[int] = []  # the tokens that the last call gave
-        self._early: Arriving | None = None  # what follows them, asked for before the caller has
+        self._early: list[Arriving] | None = None  # what follows them, asked for before the caller has
         self.begin(sampling)
 
-    def begin(self, sampling: Sampling | None) -> None:
+    def begin(self, sampling: Sampling | None, logprobs: int | None = None) -> None:
         """Get ready for the next answers.
 
         Args:
             sampling: how the step may choose the next tokens by itself, where it can: the likeliest anywhere, others on
                 a card. None to be given logits.
+            logprobs: how many likeliest tokens to list beside each that the step has chosen; None for none.
         """
         cuts: dict[str, Any] | None = None
         if sampling is not None and (sampling.temperature == 0 or self._on_card):
             names = ("temperature", "top_k", "top_p", "min_p") if sampling.temperature else ("temperature",)
             cuts = {name: getattr(sampling, name) for name in names}
-        if cuts != self._cuts:
-            self._cuts = cuts
+        if cuts is None:
+            logprobs = None
+        if (cuts, logprobs) != (self._cuts, self._logprobs):
+            self._cuts, self._logprobs = cuts, logprobs
             self._recorded = self._recorded_step()
 
     @property
@@ -168,7 +176,7 @@ class DecodeStep:
 
     def __call__(
         self, ids: Sequence[int], guesses: Sequence[Sequence[int]], draws: Sequence[Draws] = ()
-    ) -> list[Sequence[Array | int]]:
+    ) -> list[Sequence[Array | Choice]]:
         """Read each row's last token with the guesses behind it.
 
         Args:
@@ -178,7 +186,7 @@ class DecodeStep:
 
         Returns:
             For each row the logits after each of its tokens, (1 + guesses, vocab) float32, or the token chosen after
-            its last. Logits are overwritten by the next step.
+            its last, with its log-probability if that was asked for. Logits are overwritten by the next step.
         """
         if self._cuts is not None:
             return self._choose(list(ids), list(draws))
@@ -189,45 +197,60 @@ class DecodeStep:
         logits = self._read(rows, width).float().numpy()
         return [scores[width - len(row) :] for scores, row in zip(logits, rows, strict=True)]
 
-    def _choose(self, ids: list[int], draws: list[Draws]) -> list[Sequence[Array | int]]:
+    def _choose(self, ids: list[int], draws: list[Draws]) -> list[Sequence[Array | Choice]]:
         """The token after each row's. While the caller looks at it, a card goes on with the next step."""
         if not self._on_card:
-            return self._recorded(ids).storage.tolist()  # type: ignore[no-any-return]
+            return _choices([part.storage for part in _parts(self._recorded(ids))])
         if self._draws is not None and draws != self._drawn:
             self.take_back()
             self._draws.storage[: len(draws)].set(np.array(draws, np.uint64))
             self._drawn = draws
         if self._early is None or ids != self._told:
             self.take_back()
-            self._early = Arriving(self._recorded(ids))
+            self._early = _arriving(self._recorded(ids))
         found, further = self._early, self._recorded.again()
-        self._early = None if further is None else Arriving(further)
-        rows: list[Sequence[Array | int]] = found.wait().tolist()  # (rows, 1)
-        self._told = [int(row[0]) for row in rows]
-        return rows
+        self._early = None if further is None else _arriving(further)
+        arrived = [part.wait() for part in found]
+        self._told = arrived[0][:, 0].tolist()
+        return _choices(arrived)
 
-    def _recorded_step(self) -> RecordedStep:
-        """What gives the logits (rows, 1, vocab), or the tokens chosen (rows, 1), for tokens (rows, 1)."""
-        model, cache, cuts = self._model, self.cache, self._cuts
+    def _recorded_step(self) -> RecordedStep[Any]:
+        """What gives the logits (rows, 1, vocab), or the tokens chosen, for tokens (rows, 1).
+
+        Tokens are (rows, 1), or with log-probabilities what ``ops.top_logprobs`` gives.
+        """
+        model, cache, cuts, logprobs = self._model, self.cache, self._cuts, self._logprobs
         if cuts is None:
             return RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
+        choose = self._chooser(cuts)
+
+        def step(ids: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+            logits = model.logits(model.hidden(ids, cache))[:, -1]
+            chosen = choose(logits)
+            return chosen.unsqueeze(1) if logprobs is None else ops.top_logprobs(logits, chosen, logprobs)
+
+        return RecordedStep(step, cache.layers)
+
+    def _chooser(self, cuts: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        """What chooses tokens (rows,) by logits (rows, vocab)."""
         if cuts["temperature"] == 0:
-            return RecordedStep(lambda ids: ops.argmax(model.logits(model.hidden(ids, cache)), axis=-1), cache.layers)
+            return lambda logits: ops.argmax(logits, axis=-1)
+        cache = self.cache
         if self._draws is None:
             self._draws = Tensor(np.zeros((cache.most_rows, 3), np.uint64)).to(cache.device)
         fixed = self._draws
 
-        def choose(ids: Tensor) -> Tensor:
-            logits = model.logits(model.hidden(ids, cache))[:, -1]
-            draws = Tensor(fixed.storage[: ids.shape[0]], fixed.device)
-            return ops.sample(logits, draws, cache.layers[0].held, **cuts).unsqueeze(1)
+        def draw(logits: Tensor) -> Tensor:
+            draws = Tensor(fixed.storage[: logits.shape[0]], fixed.device)
+            return ops.sample(logits, draws, cache.layers[0].held, **cuts)
 
-        return RecordedStep(choose, cache.layers)
+        return draw
 
     def take_back(self) -> None:
         """Forget a step that was begun early. To be called before the rows are changed, and at the end."""
         if self._early is not None:
-            self._early.wait()  # the memory that it comes into is lent to others afterwards
+            for part in self._early:
+                part.wait()  # the memory that it comes into is lent to others afterwards
             self._early = None
             self.cache.truncate((self.cache.lengths - 1).tolist())
 
@@ -236,3 +259,18 @@ class DecodeStep:
         counts = [len(row) for row in rows]
         hidden = self._model.hidden(Tensor(padded), self.cache, None if min(counts) == width else counts)
         return self._model.logits(hidden)  # type: ignore[no-any-return]
+
+
+def _parts(result: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _arriving(result: Tensor | tuple[Tensor, Tensor]) -> list[Arriving]:
+    return [Arriving(part) for part in _parts(result)]
+
+
+def _choices(parts: Sequence[Array]) -> list[Sequence[Array | Choice]]:
+    """The tokens of each row, and their log-probabilities if there are any."""
+    if len(parts) == 1:
+        return parts[0].tolist()  # type: ignore[no-any-return]
+    return [[choice] for choice in token_logprobs(*parts)]

@@ -47,6 +47,8 @@ VARIANTS = [
     ("copy.cu", {"V": "uint4", "AXES": 3}),
     ("copy.cu", {"V": "u8", "AXES": 1}),
     ("argmax.cu", {"T": "bf16"}),
+    ("top_logprobs.cu", {"T": "bf16"}),
+    ("top_logprobs.cu", {"T": "f32"}),
     ("image.cu", {"T": "bf16", "VECTOR": 4}),
     ("image.cu", {"T": "f32", "VECTOR": 1}),
     ("positions.cu", {}),

@@ -221,6 +221,23 @@ def test_argmax(dtype, shape):
     assert ops.argmax(tl.asarray([-0.0, 0.0, -1.0], device="cuda"), axis=-1).item() == 0
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [0, 1, 20, 3000])
+@pytest.mark.parametrize(("rows", "vocab"), [(1, 1), (3, 2500), (2, 32001), (9, 1030)])
+def test_top_logprobs(dtype, k, rows, vocab):
+    array, chosen = numbers(rows, vocab) * 4, Tensor(np.arange(rows) * 7 % vocab)
+    ties, hidden, broken = np.round(array), array.copy(), array.copy()
+    hidden[:, : vocab // 2] = -np.inf  # the whole part of a block
+    broken[0, vocab // 2], broken[-1] = np.nan, -np.inf
+    broken[rows // 2, vocab // 3] = np.inf
+    for values in (array, ties, hidden, broken):
+        cpu, card = on_both(values, dtype)
+        found = ops.top_logprobs(card, chosen.to("cuda"), k)
+        expected = OPERATIONS["top_logprobs"].reference(cpu.float(), chosen, k)
+        assert found[0].tolist() == expected[0].tolist()
+        np.testing.assert_allclose(found[1].numpy(), expected[1].numpy(), rtol=2e-6, atol=4e-6)
+
+
 def test_positions():
     lengths, counts = tl.asarray([0, 5, 30]), tl.asarray([3, 0, 2])
     frequencies = Tensor(numbers(24))

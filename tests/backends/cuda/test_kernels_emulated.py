@@ -29,6 +29,7 @@ pytestmark = [
 
 SELECTED = {
     "positions": ("kernels", "(positions or argmax or taken or outside or swiglu_and or pixels) and not float16"),
+    "log-probabilities": ("kernels", "top_logprobs and not float16"),
     "norms": ("kernels", "usual_widths and bfloat16 or side_by_side"),
     "rope": ("kernels", "test_rope and (bfloat16-bfloat16 or 4-2-64-True-float16-float32 or shape2)"),
     # Products of thousands of rows of weights (5000, 9001) would take minutes.
@@ -43,13 +44,14 @@ SELECTED = {
     ),
     "masks": ("kernels", "fewer_rows and bfloat16 or may_hold_anything and (portable and 64 or card and bfloat16)"),
     "fp8": ("fp8", "(quantised_on or rows_and or swiglu and 40-5) and bfloat16 or says_nearly or recorded"),
+    "what a step says of tokens": ("models", "found_by_the_step or is_cancelled"),
     "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16 or goes_on"),
     "what a model keeps": ("models", "serves_the_next or end_early or goes_with or given_up or grows"),
     "what goes back": ("given_back", "given_back"),
     "pages": ("pages", "rows"),
     "on the way": ("fusion", "(bfloat16 or not part_of_what_reads and not in_its_turn) and not linear"),
     "an append on the way": ("attend", "bfloat16 and (full or grows and (5 or 1500) and (16-8-128 or 3-1-32))"),
-    "launches": ("launch", "takes or threads"),
+    "launches": ("launch", "takes or threads or together or sources"),
     "copies": ("copy", "bfloat16 or complex128 or repeated or fit"),
     "odd addresses": ("kernels", "odd_address and bfloat16"),
     "splits": ("kernels", "long_rows"),

@@ -1,6 +1,7 @@
 """Whole models: on the card they say what they say on the CPU."""
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -13,8 +14,10 @@ from tallow.models.registry import find_class
 from tallow.models.whisper import Whisper, WhisperConfig
 from tallow.models.whisper.session import DecoderSession
 from tallow.ops import KVCache
-from tallow.runtime import kept
+from tallow.runtime import kept, step
 from tallow.runtime.capture import Recording
+from tallow.runtime.cards import Arriving
+from tallow.runtime.memory import CHUNK
 from tallow.runtime.step import RecordedStep
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
@@ -62,6 +65,43 @@ def test_qwen3_writes_the_same(prompts):
         for device in ("cpu", "cuda")
     ]
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.9, "top_k": 30, "seed": 3}])
+@pytest.mark.parametrize("logprobs", [0, 5])
+def test_log_probabilities_are_found_by_the_step(monkeypatch, how, logprobs):
+    """Only ids and as many numbers leave the GPU, and the next step begins before they are looked at."""
+    prompts, options = [[5, 9, 400], [1] * 90, [7]], {"max_tokens": 12, "temperature": 0, "ignore_eos": True} | how
+    expected = qwen("cpu").generate(prompts, logprobs=logprobs, **options)
+    arrived, again, early = [], RecordedStep.again, []
+    monkeypatch.setattr(step, "Arriving", lambda x: arrived.append(x.shape) or Arriving(x))
+    monkeypatch.setattr(RecordedStep, "again", lambda self: early.append(1) or again(self))
+    for written, right in zip(qwen("cuda").generate(prompts, logprobs=logprobs, **options), expected, strict=True):
+        assert written.ids == right.ids
+        for mine, theirs in zip(written.logprobs, right.logprobs, strict=True):
+            assert mine.id == theirs.id
+            assert [id for id, _ in mine.top] == [id for id, _ in theirs.top]
+            assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+            assert [value for _, value in mine.top] == pytest.approx([value for _, value in theirs.top], abs=1e-4)
+    assert set(arrived) == {(3, 1 + logprobs)}
+    assert len(early) == 11
+
+
+def test_a_prompt_is_cancelled_while_it_is_read(monkeypatch):
+    monkeypatch.setitem(CHUNK, "cuda", 128)
+    cancel = threading.Event()
+    cancel.set()
+    assert qwen("cuda").generate([5, 9], cancel=cancel).finish_reason == "cancelled"
+    model, hidden = qwen("cuda"), Qwen3.hidden
+    cancel.clear()
+
+    def read(*args):
+        cancel.set()
+        return hidden(model, *args)
+
+    model.hidden = read
+    results = model.generate([[5] * 300, [7]], max_tokens=4, temperature=0, cancel=cancel)
+    assert [(result.ids, result.finish_reason) for result in results] == [([], "cancelled")] * 2
 
 
 def test_a_session_goes_on_where_it_was():

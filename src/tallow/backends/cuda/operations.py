@@ -21,12 +21,13 @@ from tallow.backends.cuda import (
     positions,
     rotary,
     sample,
+    top_logprobs,
 )  # fmt: skip
 from tallow.device import Device
 
 __all__ = [
     "attention", "audio", "conv", "copy", "elementwise", "host", "image", "linear", "norm", "on_card", "positions",
-    "rotary", "sample",
+    "rotary", "sample", "top_logprobs",
 ]  # fmt: skip
 
 
