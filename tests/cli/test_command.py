@@ -208,7 +208,11 @@ def test_a_reader_that_leaves_is_no_error(checkpoint, recording):
 @pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.3, 0.6, 1.0])
 def test_interrupting_leaves_nothing_half_written(checkpoint, tmp_path, delay):
     write_wave(tmp_path / "long.wav", 400)
-    code = "import sys; from tallow.cli import main; print('begun', flush=True); sys.exit(main())"
+    # Said from within: before, an interrupt would come to Python's own handler.
+    code = (
+        "import sys; from tallow import cli; run = cli._run; "
+        "cli._run = lambda argv: (print('begun', flush=True), run(argv))[1]; sys.exit(cli.main())"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "transcribe", "long.wav", "--model", checkpoint, "--output-dir", "out"],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
