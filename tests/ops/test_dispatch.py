@@ -44,22 +44,50 @@ def test_an_observer_sees_every_operation_and_runs_it(doubled):
         seen.append((op.name, kwargs, result.shape))
         return result
 
-    dispatch.observers.append(observer)
+    dispatch.add_observer(observer)
     try:
         result = doubled(tensor([1.0, 2.0]), times=5)
     finally:
-        dispatch.observers.remove(observer)
+        dispatch.remove_observer(observer)
     assert result.tolist() == [5.0, 10.0]
     assert [name for name, _, _ in seen] == ["multiply", "doubled_for_a_test"]
     assert seen[-1] == ("doubled_for_a_test", {"times": 5}, (2,))
 
 
 def test_an_observer_may_answer_itself(doubled):
-    dispatch.observers.append(lambda op, args, kwargs, run: "instead")
+    def instead(op, args, kwargs, run):
+        return "instead"
+
+    dispatch.add_observer(instead)
     try:
         assert doubled(tensor([1.0])) == "instead"
     finally:
-        dispatch.observers.clear()
+        dispatch.remove_observer(instead)
+
+
+def test_removing_an_observer_skips_no_other(doubled):
+    """While one call walks the observers, another takes one away: all others still see the call."""
+    seen = []
+
+    def observer(name):
+        return lambda op, args, kwargs, run: seen.append(name) or run()
+
+    first, second, third = (observer(name) for name in ("first", "second", "third"))
+    for each in (first, second, third):
+        dispatch.add_observer(each)
+    walk = iter(dispatch.observers)  # as a call does
+    try:
+        assert next(walk) is first
+        dispatch.remove_observer(first)
+        assert list(walk) == [second, third]
+        doubled(tensor([1.0]))
+        assert set(seen) == {"second", "third"}
+        with pytest.raises(ValueError, match="not in tuple"):
+            dispatch.remove_observer(first)
+    finally:
+        dispatch.remove_observer(second)
+        dispatch.remove_observer(third)
+    assert dispatch.observers == ()
 
 
 @pytest.mark.parametrize("name", ["linear", "layer_norm", "softmax", "attention", "rope", "add", "getitem"])

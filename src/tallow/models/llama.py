@@ -16,6 +16,7 @@ from tallow.nn import Embedding, GatedMLP, Linear, Module, RMSNorm, RotaryEmbedd
 from tallow.runtime.kv_cache import DecoderCache, Step
 from tallow.tensor import Tensor
 from tallow.text.language import Text
+from tallow.weights.adapters.decoder import ATTENTION, MLP
 from tallow.weights.var_builder import VarBuilder
 
 # What a Mistral has where its config.json has no such key; a null is a value of its own.
@@ -27,6 +28,7 @@ class LlamaConfig:
     """Sizes, under the names that Hugging Face's ``config.json`` has for them.
 
     Attributes:
+        biases: names of the projections that have one.
         window: how many positions each one sees, itself included; None for all.
     """
 
@@ -41,8 +43,7 @@ class LlamaConfig:
     rms_norm_eps: float
     rope_theta: float
     rope_scaling: Mapping[str, Any] | None
-    attention_bias: bool
-    mlp_bias: bool
+    biases: frozenset[str]
     tie_word_embeddings: bool
     window: int | None
 
@@ -71,8 +72,7 @@ class LlamaConfig:
             rms_norm_eps=said.real("rms_norm_eps", 1e-6),
             rope_theta=theta,
             rope_scaling=scaling,
-            attention_bias=said.flag("attention_bias", False),
-            mlp_bias=said.flag("mlp_bias", False),
+            biases=said.biases({"attention_bias": ATTENTION, "mlp_bias": MLP}),
             tie_word_embeddings=said.flag("tie_word_embeddings", False),
             window=said.size("sliding_window", MOST) if config.get("sliding_window") else None,
         )
@@ -91,8 +91,8 @@ class Attention(Module):
         d, kv = config.head_dim, config.num_key_value_heads * config.head_dim
         width, q = config.hidden_size, config.num_attention_heads * d
         self.layer, self.head_dim, self.window = layer, d, config.window
-        self.qkv = StackedLinear(width, {"q_proj": q, "k_proj": kv, "v_proj": kv}, vb, bias=config.attention_bias)
-        self.out = Linear(q, width, vb.pp("o_proj"), bias=config.attention_bias)
+        self.qkv = StackedLinear(width, {"q_proj": q, "k_proj": kv, "v_proj": kv}, vb, bias=config.biases)
+        self.out = Linear(q, width, vb.pp("o_proj"), bias="o_proj" in config.biases)
 
     def __call__(self, x: Tensor, residual: Tensor, step: Step) -> Tensor:
         """x (b, n, dim), residual likewise -> (b, n, dim), the residual added."""
@@ -115,7 +115,7 @@ class Block(Module):
         self.norm1 = RMSNorm(config.hidden_size, vb.pp("input_layernorm"), config.rms_norm_eps)
         self.attention = Attention(config, layer, vb.pp("self_attn"))
         self.norm2 = RMSNorm(config.hidden_size, vb.pp("post_attention_layernorm"), config.rms_norm_eps)
-        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, vb.pp("mlp"), bias=config.mlp_bias)
+        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, vb.pp("mlp"), bias=config.biases)
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """(b, n, dim) -> (b, n, dim)."""

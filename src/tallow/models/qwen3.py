@@ -16,6 +16,7 @@ from tallow.nn import Embedding, GatedMLP, Linear, Module, RMSNorm, RotaryEmbedd
 from tallow.runtime.kv_cache import DecoderCache, Step
 from tallow.tensor import Tensor
 from tallow.text.language import Text
+from tallow.weights.adapters.decoder import ATTENTION
 from tallow.weights.var_builder import VarBuilder
 
 
@@ -24,6 +25,7 @@ class Qwen3Config:
     """Sizes, under the names that Hugging Face's ``config.json`` has for them.
 
     Attributes:
+        biases: names of the projections that have one.
         windows: for each layer how many positions it sees, itself included; None for all.
     """
 
@@ -38,7 +40,7 @@ class Qwen3Config:
     rms_norm_eps: float
     rope_theta: float
     rope_scaling: Mapping[str, Any] | None
-    attention_bias: bool
+    biases: frozenset[str]
     tie_word_embeddings: bool
     windows: tuple[int | None, ...]
 
@@ -66,7 +68,7 @@ class Qwen3Config:
             rms_norm_eps=said.real("rms_norm_eps", 1e-6),
             rope_theta=theta,
             rope_scaling=scaling,
-            attention_bias=said.flag("attention_bias", False),
+            biases=said.biases({"attention_bias": ATTENTION}),
             tie_word_embeddings=said.flag("tie_word_embeddings", False),
             windows=said.windows(layers),
         )
@@ -85,10 +87,10 @@ class Attention(Module):
         d, kv = config.head_dim, config.num_key_value_heads * config.head_dim
         width, q = config.hidden_size, config.num_attention_heads * d
         self.layer, self.head_dim, self.window = layer, d, config.windows[layer]
-        self.qkv = StackedLinear(width, {"q_proj": q, "k_proj": kv, "v_proj": kv}, vb, bias=config.attention_bias)
+        self.qkv = StackedLinear(width, {"q_proj": q, "k_proj": kv, "v_proj": kv}, vb, bias=config.biases)
         self.q_norm = RMSNorm(d, vb.pp("q_norm"), config.rms_norm_eps)
         self.k_norm = RMSNorm(d, vb.pp("k_norm"), config.rms_norm_eps)
-        self.out = Linear(q, width, vb.pp("o_proj"), bias=config.attention_bias)
+        self.out = Linear(q, width, vb.pp("o_proj"), bias="o_proj" in config.biases)
 
     def __call__(self, x: Tensor, residual: Tensor, step: Step) -> Tensor:
         """x (b, n, dim), residual likewise -> (b, n, dim), the residual added."""
@@ -111,7 +113,7 @@ class Block(Module):
         self.norm1 = RMSNorm(config.hidden_size, vb.pp("input_layernorm"), config.rms_norm_eps)
         self.attention = Attention(config, layer, vb.pp("self_attn"))
         self.norm2 = RMSNorm(config.hidden_size, vb.pp("post_attention_layernorm"), config.rms_norm_eps)
-        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, vb.pp("mlp"))
+        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, vb.pp("mlp"), bias=config.biases)
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """(b, n, dim) -> (b, n, dim)."""

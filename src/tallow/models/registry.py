@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
-import re
 from typing import Any
 
 from tallow import dtypes
 from tallow.device import Device, as_device
 from tallow.dtypes import DType
 from tallow.errors import OutOfMemoryError, WeightsError
+from tallow.models.leftovers import check_unused
 from tallow.runtime import memory
 from tallow.runtime.resident import keep
 from tallow.trace import span
 from tallow.weights.checkpoint import Checkpoint, open_checkpoint
 from tallow.weights.hub import as_name, resolve
 from tallow.weights.var_builder import VarBuilder
-
-logger = logging.getLogger("tallow")
 
 # Hugging Face's model_type -> the module and the class in it. Imported when first asked for.
 ARCHITECTURES: dict[str, tuple[str, str]] = {
@@ -106,7 +103,7 @@ def _load(path: str, device: Device, dtype: DType | None, quantize: str | None) 
         if checkpoint.folder in str(error):
             raise
         raise WeightsError(f"{checkpoint.folder}: {error}") from None  # what a config says is told without its place
-    _check_unused(checkpoint, vb)
+    check_unused(checkpoint, vb.unused())
     return model
 
 
@@ -124,23 +121,3 @@ def _check_memory(checkpoint: Checkpoint, device: Device, dtype: DType | None, q
             f"{checkpoint.folder}: needs about {need.total / 1e6:,.0f} MB ({need.weights / 1e6:,.0f} MB of weights), "
             f"{device} has {free / 1e6:,.0f} MB free{hint}"
         )
-
-
-def _check_unused(checkpoint: Checkpoint, vb: VarBuilder) -> None:
-    """Refuse a checkpoint with more layers than its config says; only note other tensors that no module wanted."""
-    unused = vb.unused()
-    left = set(unused)
-    used = {_pattern(name) for name in checkpoint.source.names() if name not in left}
-    surplus = [name for name in unused if _pattern(name) in used and re.search(r"\.\d+\.", name)]
-    if surplus:
-        raise WeightsError(
-            f"{checkpoint.source.where}: holds {len(surplus)} tensors that the config has no layer for, such as "
-            f"{surplus[0]!r}; config and weights don't belong together"
-        )
-    if unused:
-        logger.debug("%s: not used: %s", checkpoint.source.where, ", ".join(unused))
-
-
-def _pattern(name: str) -> str:
-    """A tensor's name with the numbers of layers taken out."""
-    return re.sub(r"\.\d+\.", ".#.", name)

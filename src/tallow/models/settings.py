@@ -130,6 +130,18 @@ class Settings:
             raise self._error("rope_parameters", "the same for every kind of layer", parameters)
         return dict(found[0])
 
+    def biases(self, keys: Mapping[str, tuple[str, ...]], always: tuple[str, ...] = ()) -> frozenset[str]:
+        """Which projections of a layer have biases.
+
+        Args:
+            keys: flags of the config, and the projections that each is for; all are without where it does not say.
+            always: those that have one whatever the config says.
+        """
+        listed = self.config.get("biases")  # of a GGUF file: what it has
+        if listed is not None:
+            return frozenset(listed) | frozenset(always)
+        return frozenset(always).union(*(names for key, names in keys.items() if self.flag(key, False)))
+
     def windows(self, layers: int) -> tuple[int | None, ...]:
         """The sliding window of each layer, as Qwen's configs say it; None for a layer that sees everything."""
         window = self.size("sliding_window", MOST) if self.flag("use_sliding_window", False) else MOST

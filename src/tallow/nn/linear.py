@@ -49,7 +49,7 @@ class StackedLinear(Module):
         in_features: width of the input.
         outs: name of each projection and the width of its output, in the order in which they are wanted.
         vb: weights ``NAME.weight`` (out, in) and, if ``bias``, ``NAME.bias`` (out,).
-        bias: whether they have one, or the names of those that do.
+        bias: whether they have one, or the names of those that do; other names mean nothing.
     """
 
     def __init__(

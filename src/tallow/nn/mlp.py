@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tallow import ops
 from tallow.nn.linear import Linear, StackedLinear
 from tallow.nn.module import Module
@@ -16,15 +18,23 @@ class GatedMLP(Module):
         dim: width.
         hidden: width between.
         vb: weights ``gate_proj``, ``up_proj`` (hidden, dim) and ``down_proj`` (dim, hidden).
-        bias: whether the three have biases.
+        bias: whether the three have biases, or the names of those that do; other names mean nothing.
         scale: what the result is multiplied by, feature by feature, before a residual is added: (dim,), or None.
     """
 
     def __init__(
-        self, dim: int, hidden: int, vb: VarBuilder, *, bias: bool = False, scale: Tensor | None = None
+        self,
+        dim: int,
+        hidden: int,
+        vb: VarBuilder,
+        *,
+        bias: bool | Collection[str] = False,
+        scale: Tensor | None = None,
     ) -> None:
         self.gate_up = StackedLinear(dim, {"gate_proj": hidden, "up_proj": hidden}, vb, bias=bias)
-        self.down = Linear(hidden, dim, vb.pp("down_proj"), bias=bias, scale=scale)
+        self.down = Linear(
+            hidden, dim, vb.pp("down_proj"), bias=bias if isinstance(bias, bool) else "down_proj" in bias, scale=scale
+        )
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(…, dim) -> (…, dim), the residual added."""

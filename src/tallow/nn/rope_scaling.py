@@ -25,7 +25,7 @@ def rotary_frequencies(
         scaling: as a checkpoint's config has it (``rope_parameters`` or ``rope_scaling``), with its ``rope_type``:
             ``"default"``; ``"linear"``, all divided by ``factor``; ``"llama3"``, slow ones divided, fast ones kept, a
             ramp between; ``"yarn"`` likewise by the number of turns, with an attention factor; ``"factors"``, each
-            divided by its own (GGUF's ``rope_freqs``). None is the default.
+            divided by its own (GGUF's ``rope_freqs``), with an attention factor if it has one. None is the default.
         context: positions that the model was trained for, where the scaling does not say.
 
     Returns:
@@ -47,7 +47,7 @@ def rotary_frequencies(
     elif kind == "yarn":
         base, attention = _yarn(base, said, dim, theta)
     elif kind == "factors":
-        base = base / said.list("factors", dim // 2)
+        base, attention = base / said.list("factors", dim // 2), said.number("attention_factor", 1.0)
     elif kind not in (None, "default"):
         raise WeightsError(f"RoPE scaling of type {kind!r}; Tallow computes {', '.join(SCALINGS)}")
     return base.astype(np.float32), attention

@@ -18,6 +18,7 @@ import contextlib
 import functools
 import importlib
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -48,7 +49,24 @@ _loaded_backends: dict[str, Callable[[Device], AbstractContextManager[Any]]] = {
 
 # Called as observer(operation, args, kwargs, run) instead of run(); recording, spans and gradients attach here.
 Observer = Callable[[Operation, tuple[Any, ...], dict[str, Any], Callable[[], Any]], Any]
-observers: list[Observer] = []
+# A tuple that is replaced, never changed, so that a thread that walks it is not disturbed by another's.
+observers: tuple[Observer, ...] = ()
+_observers_lock = threading.Lock()
+
+
+def add_observer(observer: Observer) -> None:
+    """Let an observer see every operation from now on, in every thread."""
+    global observers
+    with _observers_lock:
+        observers = (*observers, observer)
+
+
+def remove_observer(observer: Observer) -> None:
+    """Take an observer away; an operation that has begun still finishes with it. Raises ValueError if it is not there."""
+    global observers
+    with _observers_lock:
+        at = observers.index(observer)
+        observers = observers[:at] + observers[at + 1 :]
 
 
 def operation(reference: Callable[P, R]) -> Callable[P, R]:

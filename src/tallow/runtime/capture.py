@@ -87,11 +87,11 @@ def _checking(tape: Any) -> Iterator[None]:
             raise CaptureError(f"{op.name} cannot be recorded: it {what} ({shapes})")
         return result
 
-    dispatch.observers.append(check)
+    dispatch.add_observer(check)
     try:
         yield
     finally:
-        dispatch.observers.remove(check)
+        dispatch.remove_observer(check)
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -17,6 +17,7 @@ from tallow.errors import ArgumentError, WeightsError
 from tallow.nn.rope_scaling import rotary_frequencies
 from tallow.text.language import TEMPLATES_FOLDER, Text
 from tallow.text.tokenizer_export import gguf_text
+from tallow.weights.adapters.decoder import ATTENTION, MLP
 from tallow.weights.adapters.gguf_export import gguf_names, gguf_rows, gguf_settings
 from tallow.weights.block_matrix import BlockMatrix
 from tallow.weights.blocks.encode import ENCODERS, quantize
@@ -71,7 +72,7 @@ def convert(model: str | os.PathLike[str], target: str | os.PathLike[str], stora
 
 def _to_gguf(checkpoint: Checkpoint, sizes: Mapping[str, Any], path: str, storage: str | None) -> None:
     name = os.path.splitext(os.path.basename(path))[0]
-    metadata = gguf_settings(sizes, checkpoint.source, name)
+    metadata = gguf_settings(with_attention_factor(sizes), checkpoint.source, name)
     if storage in _FILE_TYPES:
         metadata["general.file_type"] = _FILE_TYPES[storage]
     if checkpoint.metadata is not None:
@@ -131,6 +132,15 @@ def _plain_name(array: Stored) -> str:
     return name if name in PLAIN else "float32"
 
 
+def with_attention_factor(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes, with YaRN's attention factor as a number, however the config says it (``mscale``)."""
+    scaling = dict(sizes["rope_scaling"] or {})
+    if scaling.get("rope_type", scaling.get("type")) == "yarn":
+        context = sizes["max_position_embeddings"]
+        _, scaling["attention_factor"] = rotary_frequencies(sizes["head_dim"], sizes["rope_theta"], scaling, context)
+    return {**sizes, "rope_scaling": scaling or None}
+
+
 def _frequency_factors(sizes: Mapping[str, Any]) -> Array | None:
     """What each rotary frequency is divided by, for the scalings that GGUF has only as such a list."""
     scaling = sizes["rope_scaling"] or {}
@@ -145,6 +155,7 @@ def _frequency_factors(sizes: Mapping[str, Any]) -> Array | None:
 def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, storage: str | None) -> None:
     source = checkpoint.source
     config = _transformers_config(checkpoint, sizes)
+    zeros = _missing_biases(checkpoint, sizes)
     infos, dtypes = {}, {}
     for name in source.names():
         info = source.info(name)
@@ -153,8 +164,13 @@ def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, st
         value = source.read(name)
         dtypes[name] = as_dtype(storage or _plain_name(value)).numpy
         infos[name] = (dtypes[name], info.shape)
+    for name, size in zeros.items():
+        dtypes[name] = np.dtype(np.float32)
+        infos[name] = (dtypes[name], (size,))
 
     def make(name: str) -> Array:
+        if name in zeros:
+            return np.zeros(zeros[name], np.float32)
         value = source.read(name)
         plain = value if isinstance(value, np.ndarray) else value.dequantize()
         source.release(name)
@@ -166,6 +182,33 @@ def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, st
     _write_text(checkpoint, folder)
 
 
+def _missing_biases(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, int]:
+    """Names and sizes of biases that Transformers expects beside those that a GGUF file has; zeros change nothing.
+
+    Raises:
+        WeightsError: for a bias that Transformers' class of the architecture cannot have.
+    """
+    allowed: dict[str, tuple[tuple[str, ...], ...]] = {
+        "llama": (ATTENTION, MLP), "mistral": (), "qwen2": (ATTENTION[:3],), "qwen3": (ATTENTION,)
+    }  # fmt: skip
+    groups = allowed[checkpoint.architecture]
+    surplus = sorted(sizes["biases"] - {name for group in groups for name in group})
+    if surplus:
+        raise WeightsError(
+            f"{checkpoint.source.where}: {', '.join(surplus)} have biases, which Transformers' "
+            f"{_CLASSES[checkpoint.architecture]} has not"
+        )
+    expected = [name for group in groups if sizes["biases"] & set(group) for name in group]
+    found: dict[str, int] = {}
+    for layer in range(sizes["num_hidden_layers"]):
+        for name in expected:
+            path = f"model.layers.{layer}.{'self_attn' if name in ATTENTION else 'mlp'}.{name}"
+            info = checkpoint.source.info(f"{path}.weight")
+            if info is not None and checkpoint.source.info(f"{path}.bias") is None:
+                found[f"{path}.bias"] = info.shape[0]
+    return found
+
+
 def _transformers_config(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The checkpoint's ``config.json``, made if it came without one."""
     config = dict(checkpoint.config)
@@ -173,9 +216,17 @@ def _transformers_config(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> di
         config = {key: value for key, value in config.items() if value is not None}
     for key in ("quantization_config", "torch_dtype"):  # the latter is what `dtype` was called before version 5
         config.pop(key, None)
+    if config.pop("biases", ()):
+        config |= {
+            "attention_bias": bool(sizes["biases"] & set(ATTENTION)),
+            "mlp_bias": bool(sizes["biases"] & set(MLP)),
+        }
     config["architectures"] = [f"{_CLASSES[checkpoint.architecture]}ForCausalLM"]
     factors = _frequency_factors(sizes)
-    if (sizes["rope_scaling"] or {}).get("rope_type") == "factors" and factors is not None:
+    scaling = sizes["rope_scaling"] or {}
+    if scaling.get("rope_type") == "factors" and factors is not None:
+        if "attention_factor" in scaling:
+            raise WeightsError(f"{checkpoint.source.where}: has a RoPE attn_factor that Transformers has no name for")
         config["rope_scaling"] = _llama3_scaling(sizes, factors, checkpoint.source.where)
     return config
 

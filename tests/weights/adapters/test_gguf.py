@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from tallow.errors import ModelNotFoundError, WeightsError
+from tallow.nn.rope_scaling import rotary_frequencies
+from tallow.runtime.convert import with_attention_factor
 from tallow.weights.adapters.gguf import from_gguf, gguf_config
+from tallow.weights.adapters.gguf_export import gguf_settings
 from tallow.weights.blocks import BY_NAME
 from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.gguf import GGUFFile
@@ -47,7 +50,7 @@ def test_settings_become_transformers_config(tmp_path):
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 128,
         "rms_norm_eps": pytest.approx(1e-5), "rope_theta": 5e5, "rope_scaling": None, "vocab_size": 10,
         "tie_word_embeddings": True, "sliding_window": None, "use_sliding_window": False, "max_window_layers": 0,
-        "attention_bias": False, "eos_token_id": 2,
+        "biases": [], "eos_token_id": 2,
     }  # fmt: skip
 
 
@@ -67,7 +70,7 @@ def test_optional_settings(tmp_path):
     assert (config["num_key_value_heads"], config["head_dim"], config["intermediate_size"]) == (4, 32, 7)
     assert (config["sliding_window"], config["use_sliding_window"]) == (32, True)
     assert not config["tie_word_embeddings"]
-    assert config["attention_bias"]
+    assert config["biases"] == ["q_proj"]
     assert config["rope_scaling"] == {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64}
 
 
@@ -75,6 +78,72 @@ def test_frequency_factors(tmp_path):
     factors = np.arange(1, 9, dtype=np.float32)
     source = file(tmp_path, settings(), {"rope_freqs.weight": (8,), "token_embd.weight": (10, 64)}, factors.tobytes())
     assert gguf_config(source)["rope_scaling"] == {"rope_type": "factors", "factors": list(range(1, 9))}
+
+
+YARN = [("s", pair("llama.rope.scaling.type", STRING, "yarn")), ("f", pair("llama.rope.scaling.factor", F32, 4))]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([("a", pair("llama.rope.scale_linear", F32, 2))], {"rope_type": "linear", "factor": 2}),
+        ([("a", pair("llama.rope.scaling.factor", F32, 4))], {"rope_type": "linear", "factor": 4}),
+        (
+            [("a", pair("llama.rope.scaling.factor", F32, 4)), ("b", pair("llama.rope.scale_linear", F32, 2))],
+            {"rope_type": "linear", "factor": 4},
+        ),
+        ([("a", pair("llama.rope.scaling.factor", F32, 0))], None),
+        ([("a", pair("llama.rope.scaling.factor", F32, 4)), ("s", pair("llama.rope.scaling.type", STRING, "none"))], None),
+        ([("s", pair("llama.rope.scaling.type", STRING, "linear"))], None),
+        (
+            [("a", pair("llama.rope.scaling.factor", F32, 2)), ("b", pair("llama.rope.scaling.attn_factor", F32, 1.5))],
+            {"rope_type": "factors", "factors": [2.0] * 8, "attention_factor": 1.5},
+        ),
+        (YARN, {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 128}),
+        (
+            [*YARN, ("x", pair("llama.rope.scaling.attn_factor", F32, 0.5)),
+             ("b", pair("llama.rope.scaling.yarn_beta_fast", F32, 16)),
+             ("c", pair("llama.rope.scaling.yarn_beta_slow", F32, 2))],
+            {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 128, "beta_fast": 16, "beta_slow": 2,
+             "attention_factor": pytest.approx(0.5 * (1 + 0.1 * np.log(4)))},
+        ),
+        ([*YARN, ("x", pair("llama.rope.scaling.yarn_ext_factor", F32, 0))], {"rope_type": "linear", "factor": 4}),
+    ],
+)  # fmt: skip
+def test_rope_scaling_as_llama_cpp_reads_it(tmp_path, keys, expected):
+    """Sources: llama.cpp's ``llama-model.cpp`` (keys), ``llama-context.cpp`` and ggml's ``rope_yarn`` (factors)."""
+    assert gguf_config(file(tmp_path, settings(changes=keys)))["rope_scaling"] == expected
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"rope_type": "linear", "factor": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "attention_factor": 0.75},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8.0, "beta_slow": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "mscale": 2.0,
+         "mscale_all_dim": 0.5},
+        {"rope_type": "factors", "factors": [1.0] * 8, "attention_factor": 1.25},
+    ],
+)  # fmt: skip
+def test_rope_scaling_is_written_as_it_is_read(tmp_path, scaling):
+    source = file(tmp_path, settings())
+    config = gguf_config(source) | {"rope_scaling": scaling}
+    written = gguf_settings(with_attention_factor(config), source, "name")
+    pairs = [(k, pair(k, STRING if isinstance(v, str) else F32 if isinstance(v, float) else U32, v))
+             for k, v in written.items() if ".rope.scaling." in k]  # fmt: skip
+    back = gguf_config(file(tmp_path, settings(changes=pairs)))["rope_scaling"]
+    for mine, theirs in zip(
+        rotary_frequencies(16, 1e4, back, 128), rotary_frequencies(16, 1e4, scaling, 128), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+def test_yarn_without_whole_bounds_has_no_key(tmp_path):
+    source = file(tmp_path, settings())
+    config = gguf_config(source) | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "truncate": False}}
+    with pytest.raises(WeightsError, match="truncate"):
+        gguf_settings(config, source, "name")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +164,7 @@ def test_frequency_factors(tmp_path):
         ("x", pair("llama.rope.dimension_count", U32, 8), "not the size of a head"),
         ("x", pair("llama.rope.freq_base", F32, float("nan")), "must be positive"),
         ("x", pair("llama.rope.scaling.type", STRING, "longrope"), "longrope"),
-        ("x", pair("llama.rope.scaling.type", STRING, "linear"), "lacks llama.rope.scaling.factor"),
+        ("x", pair("llama.rope.scaling.factor", F32, -1), "must be positive"),
     ],
 )
 def test_settings_that_cannot_be(tmp_path, key, value, said):

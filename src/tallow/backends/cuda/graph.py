@@ -112,14 +112,14 @@ class Graph:
             raise CaptureError("a recording cannot be made inside another one")
         with self._device, explaining("recording"):
             stream = cupy.cuda.Stream(non_blocking=True)
-            dispatch.observers.append(_checked)
+            dispatch.add_observer(_checked)
             _now.graph = self
             try:
                 with cupy.cuda.using_allocator(self._allocate), stream:
                     result = self._captured(stream, function)
             finally:
                 _now.graph = None
-                dispatch.observers.remove(_checked)
+                dispatch.remove_observer(_checked)
             self._graph.launch(stream=cupy.cuda.get_current_stream())
         return result
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from tallow.weights.adapters.mapped import MappedSource, Piece
 from tallow.weights.source import Source
 
+# Names of a layer's projections, as checkpoints have them.
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+
 
 def from_huggingface(source: Source) -> Source:
     """The names that ``…ForCausalLM`` writes: ``model.embed_tokens.weight``, ``model.layers.0.…``, ``lm_head.weight``.

@@ -32,15 +32,19 @@ LAYER = {
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }  # fmt: skip
 
+READ_AS_SETTINGS = frozenset({"rope_freqs.weight"})  # see rope_scaling
+
 
 def from_gguf(source: GGUFFile | SplitGGUF, config: Mapping[str, Any]) -> Source:
-    """The file's tensors under Transformers' names.
+    """The file's tensors under Transformers' names; those that have none under their own, so that none gets lost.
 
     Args:
         source: the file.
         config: what ``gguf_config`` made of it.
     """
-    return MappedSource(source, dict(_pieces(config)))
+    pieces = dict(_pieces(config))
+    taken = {piece.name for piece in pieces.values()} | READ_AS_SETTINGS
+    return MappedSource(source, pieces | {name: Piece(name) for name in source.names() if name not in taken})
 
 
 def _pieces(config: Mapping[str, Any]) -> Iterator[tuple[str, Piece]]:
@@ -88,12 +92,12 @@ def gguf_config(source: GGUFFile | SplitGGUF) -> dict[str, Any]:
         "max_position_embeddings": said.size("context_length"),
         "rms_norm_eps": said.real("attention.layer_norm_rms_epsilon"),
         "rope_theta": said.real("rope.freq_base", 10000.0),
-        "rope_scaling": said.rope_scaling(),
         "vocab_size": said.rows("token_embd.weight"),
         "tie_word_embeddings": source.info("output.weight") is None,
         "sliding_window": said.count("attention.sliding_window") or None,
-        "attention_bias": source.info("blk.0.attn_q.bias") is not None,
+        "biases": [ours.split(".")[1] for ours, theirs in LAYER.items() if source.info(f"blk.0.{theirs}.bias")],
     }
+    config["rope_scaling"] = said.rope_scaling(config["head_dim"])
     for key in ("attention.value_length", "rope.dimension_count"):
         if said.size(key, default=config["head_dim"]) != config["head_dim"]:
             raise WeightsError(f"{said.where}: {said.architecture}.{key} is not the size of a head; not supported")
@@ -159,19 +163,56 @@ class _Settings:
             raise WeightsError(f"{self.where}: expected the matrix {name!r}; it {found}")
         return info.shape[0]
 
-    def rope_scaling(self) -> dict[str, Any] | None:
-        """How rotary frequencies are scaled: a factor for each as a tensor, or a rule."""
-        if self.source.info("rope_freqs.weight") is not None:
-            factors = self.source.read("rope_freqs.weight")
-            if not isinstance(factors, np.ndarray) or factors.ndim != 1 or factors.dtype.kind != "f":
-                raise WeightsError(f"{self.where}: 'rope_freqs.weight' must be a list of numbers")
-            return {"rope_type": "factors", "factors": [float(value) for value in factors]}
-        kind = self.source.metadata.get(f"{self.architecture}.rope.scaling.type", "none")
-        if kind == "none":
-            return None
-        if kind not in ("linear", "yarn"):
+    def rope_scaling(self, head_dim: int) -> dict[str, Any] | None:
+        """How rotary frequencies are scaled, as llama.cpp reads it: a factor without a type is linear, and ``attn_factor``
+        multiplies cosines and sines whatever the type.
+
+        Args:
+            head_dim: features of a head.
+        """
+        kind = self.source.metadata.get(f"{self.architecture}.rope.scaling.type", "linear")
+        if kind not in ("none", "linear", "yarn"):
             raise WeightsError(f"{self.where}: RoPE scaling of type {short(kind)}; Tallow computes linear and yarn")
-        scaling: dict[str, Any] = {"rope_type": kind, "factor": self.real("rope.scaling.factor")}
+        key = next((k for k in ("rope.scaling.factor", "rope.scale_linear") if self._has(k)), None)
+        factor = 1.0 if kind == "none" or key is None or self._get(key, "") == 0 else self.real(key)
+        attention = self.real("rope.scaling.attn_factor", 1.0)
         if kind == "yarn":
-            scaling["original_max_position_embeddings"] = self.size("rope.scaling.original_context_length")
+            extent = 1.0 if not self._has(name := "rope.scaling.yarn_ext_factor") else self._get(name, "")
+            if extent not in (0, 1):
+                raise WeightsError(f"{self.where}: {self.architecture}.{name} is {short(extent)}; Tallow computes 1")
+            kind = "yarn" if extent == 1 else "linear"
+        factors = self._frequency_factors()
+        if kind == "yarn":
+            if factors is not None:
+                raise WeightsError(f"{self.where}: has both 'rope_freqs.weight' and RoPE scaling of type yarn")
+            return self._yarn(factor, attention)
+        if factors is not None or attention != 1:
+            factors = [1.0] * (head_dim // 2) if factors is None else factors
+            scaling: dict[str, Any] = {"rope_type": "factors", "factors": [value * factor for value in factors]}
+            return scaling | ({"attention_factor": attention} if attention != 1 else {})
+        return {"rope_type": "linear", "factor": factor} if factor != 1 else None
+
+    def _frequency_factors(self) -> list[float] | None:
+        """What each frequency is divided by, if the file lists it."""
+        if self.source.info("rope_freqs.weight") is None:
+            return None
+        factors = self.source.read("rope_freqs.weight")
+        if not isinstance(factors, np.ndarray) or factors.ndim != 1 or factors.dtype.kind != "f":
+            raise WeightsError(f"{self.where}: 'rope_freqs.weight' must be a list of numbers")
+        return [float(value) for value in factors]
+
+    def _yarn(self, factor: float, attention: float) -> dict[str, Any]:
+        scaling: dict[str, Any] = {
+            "rope_type": "yarn",
+            "factor": factor,
+            "original_max_position_embeddings": self.size(
+                "rope.scaling.original_context_length", default=self.size("context_length")
+            ),
+        }
+        for name in ("beta_fast", "beta_slow"):
+            if self._has(f"rope.scaling.yarn_{name}"):
+                scaling[name] = self.real(f"rope.scaling.yarn_{name}")
+        attention *= self.real("rope.scaling.yarn_attn_factor", 1.0)
+        if attention != 1:  # llama.cpp's is a factor of YaRN's own, Transformers' stands in its place
+            scaling["attention_factor"] = attention * (1 + 0.1 * math.log(max(factor, 1.0)))
         return scaling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,8 @@ def gguf_settings(config: Mapping[str, Any], source: Source, name: str) -> dict[
     """The metadata of a model, without its tokenizer.
 
     Args:
-        config: what ``config.json`` says, with every size of a head and of the vocabulary in it.
+        config: what ``config.json`` says, with every size of a head and of the vocabulary in it, and YaRN's
+            ``attention_factor`` where it isn't the usual one.
         source: its weights.
         name: of the model.
 
@@ -80,6 +82,23 @@ def gguf_settings(config: Mapping[str, Any], source: Source, name: str) -> dict[
     if rule in ("linear", "yarn"):
         said |= {f"{kind}.rope.scaling.type": rule, f"{kind}.rope.scaling.factor": float(scaling["factor"])}
     if rule == "yarn":
-        trained = scaling.get("original_max_position_embeddings") or config["max_position_embeddings"]
-        said[f"{kind}.rope.scaling.original_context_length"] = int(trained)
+        said |= {f"{kind}.rope.scaling.{key}": value for key, value in _yarn(config, scaling, source.where).items()}
+    elif rule == "factors" and scaling.get("attention_factor"):
+        said[f"{kind}.rope.scaling.attn_factor"] = float(scaling["attention_factor"])
+    return said
+
+
+def _yarn(config: Mapping[str, Any], scaling: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What YaRN needs beside its factor, in llama.cpp's terms."""
+    if not scaling.get("truncate", True):
+        raise WeightsError(f"{where}: RoPE scaling yarn with truncate: false, which llama.cpp has no key for")
+    context, factor = config["max_position_embeddings"], max(float(scaling["factor"]), 1.0)
+    said = {"original_context_length": int(scaling.get("original_max_position_embeddings") or context)}
+    for name in ("beta_fast", "beta_slow"):
+        if scaling.get(name) is not None:
+            said[f"yarn_{name}"] = float(scaling[name])
+    own = 1 + 0.1 * math.log(factor)
+    attention = float(scaling.get("attention_factor") or own)
+    if not math.isclose(attention, own, rel_tol=1e-6):
+        said["attn_factor"] = attention / own
     return said

@@ -40,7 +40,13 @@ def from_ctranslate2(source: CTranslate2File) -> Source:
     The fused bias has a stretch for k, which Whisper has not; it is left out, which is exact whatever it holds: a bias
     on k adds the same number to all of a query's scores, and softmax does not see it.
     """
-    return MappedSource(source, dict(_ctranslate2_pieces(source)))
+    pieces = dict(_ctranslate2_pieces(source))
+    taken = {piece.name for piece in pieces.values()}
+    for name in source.names():
+        info = source.info(name)
+        if name not in taken and info is not None and info.shape:  # those without axes are settings
+            pieces[name] = Piece(name)  # under its own name, so that it is missed where no module reads it
+    return MappedSource(source, pieces)
 
 
 def _ctranslate2_pieces(source: CTranslate2File) -> Iterator[tuple[str, Piece]]:
