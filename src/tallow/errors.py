@@ -5,7 +5,14 @@ Each message says what was expected, what was found, and what to do. The command
 
 
 class TallowError(Exception):
-    """Base of all errors that Tallow raises on purpose."""
+    """Base of all errors that Tallow raises on purpose.
+
+    Attributes:
+        foreign: whether NumPy or Python raised it inside an operation that had not foreseen it. The operands are then
+            wrong: a mistake of whoever chose them, which is Tallow itself where its command runs a model.
+    """
+
+    foreign = False
 
 
 class ShapeError(TallowError, ValueError):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import wave
 
@@ -13,6 +14,7 @@ import pytest
 
 import tallow
 from tallow import cli
+from tallow.errors import ArgumentError
 from tests.cli.conftest import environment
 from tests.media.films import ORDINARY, write_film
 
@@ -276,3 +278,35 @@ print("LOADED", sorted(heavy & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "LOADED []"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_fault_of_tallows_own_is_told_as_one(monkeypatch, capsys, tmp_path, nested):
+    """Whether it comes out bare, or an operation has turned it into an error about its operands."""
+    from tallow import ops
+
+    def work(argv):
+        if nested:
+            ops.reshape(ops.ones(2), shape=object())
+        raise TypeError("'NoneType' object is not iterable")
+
+    monkeypatch.setattr(cli, "_run", work)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cli.main([]) == 70
+    said = capsys.readouterr().err
+    assert said.startswith("tallow: this is a fault of Tallow's, not yours: ")
+    assert said.count("\n") == 1
+    assert "issue tracker" in said
+    (report,) = tmp_path.iterdir()
+    assert str(report) in said
+    assert "in work" in report.read_text()
+    assert "TypeError" in report.read_text()
+
+
+def test_a_users_mistake_is_no_fault(monkeypatch, capsys):
+    def work(argv):
+        raise ArgumentError("top_p must be at most 1")
+
+    monkeypatch.setattr(cli, "_run", work)
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "tallow: error: top_p must be at most 1\n"

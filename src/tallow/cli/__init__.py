@@ -1,6 +1,7 @@
 """The ``tallow`` command: one file a subcommand.
 
-Exit status: 0; 1 for an error, told in one line; 2 for wrong usage; 130 when interrupted (Ctrl-C).
+Exit status: 0; 1 for an error, told in one line; 2 for wrong usage; 70 for a fault of Tallow's own; 130 when
+interrupted (Ctrl-C).
 Little is imported here, and the rest when it is needed: the command answers within a second from a cold start.
 """
 
@@ -108,18 +109,47 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _failed(error: Exception) -> int:
+    complain(error)
+    return 70 if _is_fault(error) else 1  # 70: EX_SOFTWARE of sysexits.h
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Whether an error is Tallow's own: nobody who types a command chooses the operands of an operation."""
     from tallow.errors import TallowError
 
-    if not isinstance(error, TallowError | OSError):
-        raise error
-    complain(error)
-    return 1
+    return not isinstance(error, TallowError | OSError) or getattr(error, "foreign", False)
 
 
 def complain(error: BaseException) -> None:
-    """Tell an error on stderr, in one line."""
+    """Tell an error on stderr, in one line; of a fault of Tallow's also how to report it."""
     text = str(error)
+    if _is_fault(error):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        print(
+            f"tallow: this is a fault of Tallow's, not yours: {' '.join(text.split())}. Please report it to the "
+            f"project's issue tracker, with what you did, the output of 'tallow devices', and {_report(error)}",
+            file=sys.stderr,
+        )
+        return
     if isinstance(error, OSError) and error.strerror:  # without Python's "[Errno 28]"
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = " ".join(text.split()) or type(error).__name__
     print(f"tallow: error: {text}", file=sys.stderr)
+
+
+def _report(error: BaseException) -> str:
+    """Write the traceback to a file; what to attach of it."""
+    import tempfile
+    import traceback
+
+    from tallow import __version__
+
+    text = f"tallow {__version__}, Python {sys.version}, {sys.platform}\n\n{''.join(traceback.format_exception(error))}"
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="tallow-fault-", suffix=".txt")
+        with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    except OSError:
+        sys.stderr.write(text)
+        return "the traceback above"
+    return f"the file {path}, which holds the traceback"

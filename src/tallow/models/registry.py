@@ -49,8 +49,8 @@ def load(
 
     Args:
         name_or_path: a model's name, such as ``"openai/whisper-base"``; a folder; a file of weights; or an installed
-            package that holds one. A name is looked for among the installed packages, then in the Hugging Face cache,
-            then on the hub.
+            package that holds one; of GGUF files with ``:Q4_K_M`` behind it that of this quantisation. A name is looked
+            for among the installed packages, then in the Hugging Face cache, then on the hub.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         dtype: how to store the weights: ``"float32"``, ``"float16"`` or ``"bfloat16"``. None: as the files have them.
         quantize: ``"int8"``, ``"int4"``, or None; on GPUs of compute capability 8.9 and up also ``"fp8"`` (E4M3).

@@ -62,7 +62,7 @@ def add_observer(observer: Observer) -> None:
 
 
 def remove_observer(observer: Observer) -> None:
-    """Take an observer away; an operation that has begun still finishes with it. Raises ValueError if it is not there."""
+    """Take an observer away; an operation that has begun finishes with it. Raises ValueError if it is not there."""
     global observers
     with _observers_lock:
         at = observers.index(observer)
@@ -160,7 +160,11 @@ def _explain(name: str, error: Exception, args: tuple[Any, ...], kwargs: dict[st
     if isinstance(error, RuntimeError):
         return
     kind = DTypeError if isinstance(error, TypeError) else ArgumentError
-    raise (OutOfMemoryError if isinstance(error, MemoryError) else kind)(f"{name}: {error}") from error
+    if isinstance(error, MemoryError):
+        raise OutOfMemoryError(f"{name}: {error}") from error
+    told = kind(f"{name}: {error}")
+    told.foreign = True
+    raise told from error
 
 
 _BACKENDS = {"cpu": "tallow.backends.cpu", "cuda": "tallow.backends.cuda.operations"}

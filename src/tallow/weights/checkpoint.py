@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,11 @@ from tallow.errors import ModelNotFoundError, WeightsError
 from tallow.weights.adapters import decoder, whisper
 from tallow.weights.adapters.fp8 import quantised_source
 from tallow.weights.ctranslate2 import CTranslate2File
+from tallow.weights.gguf_files import choose_gguf, is_gguf
 from tallow.weights.safetensors import open_safetensors
 from tallow.weights.source import Source, read_json, short
 
 PICKLES = ("pytorch_model.bin", "pytorch_model-")  # how the names of weights begin that Tallow will not read
-_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 _HUGGINGFACE: dict[str, Callable[[Source], Source]] = {
     "whisper": whisper.from_huggingface,
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder.from_huggingface),
@@ -101,7 +100,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = os.fspath(path)
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
     weights = _weight_file(path)
-    if weights.endswith(".gguf"):
+    if is_gguf(weights):
         return _open_gguf(folder, weights)
     config_path = os.path.join(folder, "config.json")
     if not os.path.isfile(config_path):
@@ -141,7 +140,11 @@ def _weight_file(path: str) -> str:
     if not os.path.exists(path):
         raise ModelNotFoundError(f"{path}: no such file or folder")
     if not os.path.isdir(path):
-        if path.endswith((".safetensors", ".safetensors.index.json", ".gguf")) or os.path.basename(path) == "model.bin":
+        if is_gguf(path) or path.endswith((".safetensors", ".safetensors.index.json")):
+            return path
+        if path.lower().endswith(".gguf"):
+            raise WeightsError(f"{path}: not a GGUF file, whatever its name says: it does not begin with 'GGUF'")
+        if os.path.basename(path) == "model.bin":
             return path
         raise WeightsError(
             f"{path}: expected *.safetensors, *.safetensors.index.json, *.gguf or CTranslate2's model.bin"
@@ -151,11 +154,11 @@ def _weight_file(path: str) -> str:
         return path
     if "model.bin" in names:
         return os.path.join(path, "model.bin")
-    files = [name for name in sorted(names) if name.endswith(".gguf") and not _LATER_PART.search(name)]
-    if len(files) == 1:
-        return os.path.join(path, files[0])
-    if files:
-        raise ModelNotFoundError(f"{path}: holds several GGUF files; load one of {', '.join(files)}")
+    if any(name.lower().endswith(".gguf") for name in names):
+        try:
+            return _weight_file(os.path.join(path, choose_gguf(names, None)[0]))
+        except ModelNotFoundError as error:
+            raise ModelNotFoundError(f"{path}: {error}") from None
     if any(name.startswith(PICKLES) for name in names):
         raise WeightsError(pickled(path))
     raise ModelNotFoundError(f"{path}: holds no weights (*.safetensors, *.gguf or CTranslate2's model.bin)")

@@ -36,7 +36,9 @@ class RemoteFile(NamedTuple):
     blob: str
 
 
-def download_snapshot(name: str, folder: str, revision: str | None, token: str | None, not_found: str) -> str:
+def download_snapshot(
+    name: str, folder: str, revision: str | None, token: str | None, not_found: str, tag: str | None = None
+) -> str:
     """Download what Tallow needs of a model.
 
     Args:
@@ -45,9 +47,10 @@ def download_snapshot(name: str, folder: str, revision: str | None, token: str |
         revision: branch, tag or commit; None means ``main``.
         token: for private and gated models.
         not_found: what to say if the hub has no such model.
+        tag: of which quantisation, for a model in GGUF.
 
     Returns:
-        The snapshot's folder.
+        The snapshot's folder; of a model in GGUF its (first) file.
 
     Raises:
         ModelNotFoundError: if the hub has no such model or revision.
@@ -56,7 +59,7 @@ def download_snapshot(name: str, folder: str, revision: str | None, token: str |
     with span("download", model=name), _explained(name, revision, not_found):
         commit, files = _list_files(name, revision, token)
         try:
-            wanted = wanted_files(list(files))
+            wanted = wanted_files(list(files), tag)
         except TallowError as error:
             raise type(error)(f"{name}: {error}") from None
         snapshot = os.path.join(folder, "snapshots", commit)
@@ -73,7 +76,8 @@ def download_snapshot(name: str, folder: str, revision: str | None, token: str |
                 for shard in needed:
                     fetch(files[shard])
         _write_ref(folder, revision, commit)
-    return snapshot
+    first = next((file for file in wanted if file.lower().endswith(".gguf")), None)
+    return snapshot if first is None else os.path.join(snapshot, *first.split("/"))
 
 
 def download_file(name: str, filename: str, folder: str, revision: str | None, token: str | None) -> str:

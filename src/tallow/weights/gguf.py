@@ -165,10 +165,10 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile | SplitGGUF:
     count = first.metadata.get("split.count", 1)
     if count == 1 or count == 0:
         return first
-    name = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", first.where, re.DOTALL)
+    name = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", first.where, re.DOTALL | re.IGNORECASE)
     if type(count) is not int or count > _MAX_SPLITS or name is None or int(name[3]) != count or int(name[2]) != 1:
         raise WeightsError(
             f"{first.where}: one of {count} parts of a model; expected the first, under its own name, "
             "NAME-00001-of-0000N.gguf, with the others beside it"
         )
-    return SplitGGUF([first, *(GGUFFile(f"{name[1]}-{part:05}-of-{name[3]}.gguf") for part in range(2, count + 1))])
+    return SplitGGUF([first, *(GGUFFile(f"{name[1]}-{part:05}-of-{name[3]}{name[4]}") for part in range(2, count + 1))])

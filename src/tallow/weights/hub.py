@@ -13,6 +13,7 @@ from typing import Any
 
 from tallow.errors import ArgumentError, ModelNotFoundError, WeightsError
 from tallow.weights.checkpoint import PICKLES, pickled
+from tallow.weights.gguf_files import choose_gguf, files_under, gguf_models, has_tag, split_tag
 from tallow.weights.source import read_json
 
 Path = str | os.PathLike[str]
@@ -27,7 +28,8 @@ def resolve(
     """The folder (or file) of a model.
 
     Args:
-        name_or_path: a folder, a file of weights, an installed distribution, or a model's name on the hub.
+        name_or_path: a folder, a file of weights, an installed distribution, or a model's name on the hub. After a
+            folder or a name on the hub a colon and a quantisation choose among GGUF files: ``"org/name-GGUF:Q4_K_M"``.
         cache_dir: the Hugging Face cache to use instead of the user's.
         revision: branch, tag or commit on the hub; installed distributions, which have none, are then passed over.
         token: for private and gated models; None means ``HF_TOKEN`` or the one that ``hf auth login`` has stored.
@@ -42,24 +44,36 @@ def resolve(
     if os.path.exists(local):
         return local
     looked = [f"the path {os.path.abspath(local)}"]
-    if not _REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
+    base, tag = split_tag(name)
+    if tag is not None and os.path.isdir(folder := os.path.expanduser(base)):
+        return _chosen(folder, tag)
+    if not _REPOSITORY.fullmatch(base) or ".." in base or "--" in base or (tag is not None and "/" not in base):
         raise ModelNotFoundError(_not_found(name, looked))
-    if revision is None:
+    if revision is None and tag is None:
         from tallow.weights.installed import find_installed
 
         installed = find_installed(name)
         if installed is not None:
             return installed.folder
         looked.append("the installed packages")
-    cached = cached_snapshot(name, cache_dir, revision)
+    cached = cached_snapshot(base, cache_dir, revision, tag)
     if cached is not None:
         return cached
-    looked.append(f"the cache {repository_folder(name, cache_dir)}")
+    looked.append(f"the cache {repository_folder(base, cache_dir)}")
     if is_offline():
         raise ModelNotFoundError(_not_found(name, looked) + ". HF_HUB_OFFLINE is set, so the hub was not asked")
     from tallow.weights.download import download_snapshot
 
-    return download_snapshot(name, repository_folder(name, cache_dir), revision, token, _not_found(name, looked))
+    place = repository_folder(base, cache_dir)
+    return download_snapshot(base, place, revision, token, _not_found(name, looked), tag)
+
+
+def _chosen(folder: str, tag: str) -> str:
+    """The first file of the GGUF model in a folder that has this quantisation."""
+    try:
+        return os.path.join(folder, choose_gguf(files_under(folder), tag)[0])
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"{folder}: {error}") from None
 
 
 def download(
@@ -102,10 +116,20 @@ def download(
     return download_file(repo, filename, folder, revision, token)
 
 
-def cached_snapshot(name: str, cache_dir: Path | None = None, revision: str | None = None) -> str | None:
-    """The folder of a model in the Hugging Face cache, if all files that Tallow needs of it are there."""
+def cached_snapshot(
+    name: str, cache_dir: Path | None = None, revision: str | None = None, tag: str | None = None
+) -> str | None:
+    """The folder of a model in the Hugging Face cache, if all files that Tallow needs of it are there.
+
+    Of a model in GGUF it is its (first) file, that of the quantisation ``tag`` if one is given.
+    """
     folder = _snapshot_folder(repository_folder(name, cache_dir), revision)
-    return folder if folder and is_complete(folder) else None
+    if folder is None:
+        return None
+    if tag is None and is_complete(folder):
+        return folder
+    fitting = [first for first in gguf_models(files_under(folder)) if tag is None or has_tag(first, tag)]
+    return os.path.join(folder, *fitting[0].split("/")) if len(fitting) == 1 else None
 
 
 def repository_folder(name: str, cache_dir: Path | None = None) -> str:
@@ -138,13 +162,18 @@ def shards(index: str) -> list[str]:
     return names
 
 
-def wanted_files(files: list[str]) -> list[str]:
+def wanted_files(files: list[str], tag: str | None = None) -> list[str]:
     """Which of a repository's files Tallow needs, the weights last; of sharded weights only their index.
+
+    Of GGUF files, which hold all that a model needs, they are the parts of the one of quantisation ``tag``, or of the
+    only one, if the repository holds nothing else.
 
     Raises:
         WeightsError: if the weights are there only as a pickle.
         ModelNotFoundError: if there are no weights.
     """
+    if tag is not None:
+        return choose_gguf(files, tag)
     top = sorted(file for file in files if "/" not in file)
     small = [file for file in top if file.endswith((".json", ".txt", ".jinja")) and ".index." not in file]
     small = [file for file in small if not file.lower().startswith(("readme", "license"))]
@@ -155,6 +184,8 @@ def wanted_files(files: list[str]) -> list[str]:
             return [*small, weights]
     if len(singles) == 1:
         return [*small, *singles]
+    if any(file.lower().endswith(".gguf") for file in files):
+        return choose_gguf(files, None)
     if any(file.startswith(PICKLES) for file in top):
         raise WeightsError(pickled("the repository"))
     raise ModelNotFoundError(f"holds no weights that Tallow reads; it has {', '.join(top) or 'no files'}")

@@ -93,7 +93,7 @@ YARN = [("s", pair("llama.rope.scaling.type", STRING, "yarn")), ("f", pair("llam
             {"rope_type": "linear", "factor": 4},
         ),
         ([("a", pair("llama.rope.scaling.factor", F32, 0))], None),
-        ([("a", pair("llama.rope.scaling.factor", F32, 4)), ("s", pair("llama.rope.scaling.type", STRING, "none"))], None),
+        ([YARN[1], ("s", pair("llama.rope.scaling.type", STRING, "none"))], None),
         ([("s", pair("llama.rope.scaling.type", STRING, "linear"))], None),
         (
             [("a", pair("llama.rope.scaling.factor", F32, 2)), ("b", pair("llama.rope.scaling.attn_factor", F32, 1.5))],
@@ -120,7 +120,7 @@ def test_rope_scaling_as_llama_cpp_reads_it(tmp_path, keys, expected):
     [
         {"rope_type": "linear", "factor": 2.0},
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "attention_factor": 0.75},
-        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8.0, "beta_slow": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8.0},
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "mscale": 2.0,
          "mscale_all_dim": 0.5},
         {"rope_type": "factors", "factors": [1.0] * 8, "attention_factor": 1.25},
@@ -216,6 +216,19 @@ def test_a_gguf_file_is_a_checkpoint(tmp_path):
         assert checkpoint.architecture == "llama"
         assert checkpoint.metadata["llama.block_count"] == 1
         assert checkpoint.source.info("model.embed_tokens.weight").shape == (10, 64)
+    whole = (tmp_path / "model.gguf").read_bytes()
+    (tmp_path / "blob").write_bytes(whole)
+    assert open_checkpoint(tmp_path / "blob").architecture == "llama"
+    (tmp_path / "ct2").mkdir()
+    (tmp_path / "ct2" / "model.bin").write_bytes(whole)
+    for path in (tmp_path / "ct2", tmp_path / "ct2" / "model.bin"):
+        assert open_checkpoint(path).metadata["llama.block_count"] == 1
+    (tmp_path / "mmproj-model.gguf").write_bytes(whole)
+    assert open_checkpoint(tmp_path).architecture == "llama"
+    (tmp_path / "wrong.GGUF").write_bytes(b"<html>")
+    with pytest.raises(WeightsError, match="not a GGUF file, whatever its name"):
+        open_checkpoint(tmp_path / "wrong.GGUF")
+    (tmp_path / "wrong.GGUF").unlink()
     (tmp_path / "other.gguf").write_bytes(b"")
     with pytest.raises(ModelNotFoundError, match=r"model\.gguf, other\.gguf"):
         open_checkpoint(tmp_path)

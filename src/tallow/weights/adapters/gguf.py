@@ -164,8 +164,9 @@ class _Settings:
         return info.shape[0]
 
     def rope_scaling(self, head_dim: int) -> dict[str, Any] | None:
-        """How rotary frequencies are scaled, as llama.cpp reads it: a factor without a type is linear, and ``attn_factor``
-        multiplies cosines and sines whatever the type.
+        """How rotary frequencies are scaled, as llama.cpp reads it.
+
+        A factor without a type is linear, and ``attn_factor`` multiplies cosines and sines whatever the type.
 
         Args:
             head_dim: features of a head.
