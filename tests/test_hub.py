@@ -461,6 +461,12 @@ class TestGGUF:
         assert path.endswith("m.gguf")
         assert hub.resolve("o/m") == path
 
+    def test_the_only_one_in_the_cache_without_a_network(self, server, monkeypatch):
+        server.repositories["o/m"] = {"m.gguf": b"GGUF"}
+        path = hub.resolve("o/m")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert hub.resolve("o/m") == path
+
     def test_other_weights_come_first_without_a_tag(self, server, model):
         server.repositories["o/m"] = model | {"m-Q8_0.gguf": b"GGUF8"}
         assert read(hub.resolve("o/m:Q8_0")) == b"GGUF8"

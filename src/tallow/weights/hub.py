@@ -128,6 +128,8 @@ def cached_snapshot(
         return None
     if tag is None and is_complete(folder):
         return folder
+    if tag is None and not is_offline():
+        return None  # the cache has the GGUF files that were asked for, the hub may have others and other weights
     fitting = [first for first in gguf_models(files_under(folder)) if tag is None or has_tag(first, tag)]
     return os.path.join(folder, *fitting[0].split("/")) if len(fitting) == 1 else None
 
