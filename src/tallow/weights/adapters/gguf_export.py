@@ -93,7 +93,7 @@ def _yarn(config: Mapping[str, Any], scaling: Mapping[str, Any], where: str) -> 
     if not scaling.get("truncate", True):
         raise WeightsError(f"{where}: RoPE scaling yarn with truncate: false, which llama.cpp has no key for")
     context, factor = config["max_position_embeddings"], max(float(scaling["factor"]), 1.0)
-    said = {"original_context_length": int(scaling.get("original_max_position_embeddings") or context)}
+    said: dict[str, Any] = {"original_context_length": int(scaling.get("original_max_position_embeddings") or context)}
     for name in ("beta_fast", "beta_slow"):
         if scaling.get(name) is not None:
             said[f"yarn_{name}"] = float(scaling[name])
