@@ -103,19 +103,39 @@ void end_rows(const AttentionArgs& args, const QueryTile& tile, const Work& work
     }
 }
 
-// For rows that see different numbers of a block's keys. The value of a key that a row doesn't see is kept away from it:
-// 0 · NaN would reach its sum.
+// The keys of a block that a row sees, counted from the block's first.
+struct Sight {
+    int64_t begin, end;
+};
+
+// Rows see ever further, and with a window their first keys move on as well.
+TALLOW_INLINE Sight sight_of(const AttentionArgs& args, const Work& work, int64_t row, int64_t block) {
+    const int64_t begin = larger(0, work.seen[row] - args.window - block);
+    return {begin, larger(begin, smaller(key_block, work.seen[row] - block))};
+}
+
+// For rows that see different keys of a block. The value of a key that a row doesn't see is kept away from it: 0 · NaN would
+// reach its sum.
 template <typename T>
-void mix_unlike_rows(const Work& work, int64_t first, int64_t rows, const T* values, int64_t padded, int64_t block) {
+void mix_unlike_rows(const AttentionArgs& args, const Work& work, int64_t first, int64_t rows, const T* values,
+                     int64_t block) {
+    const int64_t padded = args.kv.padded;
     alignas(64) float chains[tile_rows * widest_head];
     for (int64_t i = 0; i < rows * padded; i += width) store(chains + i, set(0.0f));
     const float* weights = work.weights + first * key_block;
-    const int64_t all_see = larger(0, work.seen[first] - block);
-    mix<T>(rows, chains, weights, values, padded, 0, all_see, true);
+    const int64_t begin = sight_of(args, work, first + rows - 1, block).begin;  // of what all see
+    const int64_t end = larger(begin, sight_of(args, work, first, block).end);
+    const auto go_on = [&](int64_t r, int64_t from, int64_t to) {
+        if (from < to) mix<T>(1, chains + r * padded, weights + r * key_block, values, padded, from, to, true);
+    };
     for (int64_t r = 0; r < rows; ++r) {
-        const int64_t sees = smaller(key_block, work.seen[first + r] - block);
-        if (sees > all_see)
-            mix<T>(1, chains + r * padded, weights + r * key_block, values, padded, all_see, sees, true);
+        const Sight sight = sight_of(args, work, first + r, block);
+        go_on(r, sight.begin, smaller(begin, sight.end));
+    }
+    if (begin < end) mix<T>(rows, chains, weights, values, padded, begin, end, true);
+    for (int64_t r = 0; r < rows; ++r) {
+        const Sight sight = sight_of(args, work, first + r, block);
+        go_on(r, larger(end, sight.begin), sight.end);
     }
     float* out = work.out + first * padded;
     for (int64_t i = 0; i < rows * padded; i += width) store(out + i, load(out + i) + load(chains + i));
@@ -130,33 +150,32 @@ void attend_block(const AttentionArgs& args, const QueryTile& tile, const Work& 
     for (int64_t first = 0; first < rows; first += tile_rows) {
         const int64_t beside = smaller(tile_rows, rows - first);
         const int64_t count = smaller(key_block, work.seen[first + beside - 1] - block);  // rows see ever more keys
-        if (count <= 0) continue;
+        if (count <= 0 || work.seen[first] - args.window >= block + key_block) continue;
         const int64_t columns = (count + key_panel - 1) / key_panel * key_panel;
         float* weights = work.weights + first * key_block;
         scores<T>(beside, weights, work.q + first * head_dim, keys, head_dim, columns);
         for (int64_t r = first; r < first + beside; ++r) {
-            const int64_t seen = work.seen[r] - block;
-            if (args.mask || seen < columns) {
+            const int64_t seen = work.seen[r] - block, from = seen - args.window;
+            if (args.mask || seen < columns || from > 0) {
                 const int64_t query = (tile.begin + r) / group, head = tile.kv_head * group + (tile.begin + r) % group;
                 const float* mask = !args.mask ? nullptr
                                                : args.mask + tile.batch * args.mask_batch + head * args.mask_head +
                                                      query * args.mask_query + block;
-                hide_keys(work.weights + r * key_block, columns, seen, mask);
+                hide_keys(work.weights + r * key_block, columns, from, seen, mask);
             }
             soften(work.weights + r * key_block, columns, work.running[r], work.out + r * padded, padded);
         }
     }
     for (int64_t first = 0; first < rows; first += tile_rows) {
         const int64_t beside = smaller(tile_rows, rows - first);
-        const int64_t all_see = smaller(key_block, work.seen[first] - block);
-        const int64_t one_sees = smaller(key_block, work.seen[first + beside - 1] - block);
-        if (one_sees <= 0) continue;
+        const Sight sight = sight_of(args, work, first, block), last = sight_of(args, work, first + beside - 1, block);
+        if (last.end <= 0 || sight.begin >= key_block) continue;
         const float* weights = work.weights + first * key_block;
         float* out = work.out + first * padded;
-        if (all_see == one_sees)
-            mix<T>(beside, out, weights, values, padded, 0, all_see, false);
+        if (sight.begin == last.begin && sight.end == last.end)
+            mix<T>(beside, out, weights, values, padded, sight.begin, sight.end, false);
         else
-            mix_unlike_rows<T>(work, first, beside, values, padded, block);
+            mix_unlike_rows<T>(args, work, first, beside, values, block);
     }
 }
 
@@ -172,7 +191,8 @@ void attend(const AttentionArgs& args, const QueryTile& tile, void* scratch) {
         attend_block(args, tile, work, static_cast<const T*>(kv.keys) + at * kv.head_dim,
                      static_cast<const T*>(kv.values) + at * kv.padded, block);
     };
-    for (int64_t block = 0; block < end; block += key_block) {
+    const int64_t begin = larger(0, work.seen[0] - args.window);  // blocks before it are not read
+    for (int64_t block = begin / key_block * key_block; block < end; block += key_block) {
         if (kv.kept == Kept::f32) {
             stored(float(), block);
         } else if (kv.kept == Kept::f16 && rows <= tile_rows) {

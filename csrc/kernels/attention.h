@@ -9,6 +9,7 @@ constexpr std::int64_t key_panel = 16;     // keys side by side in a panel
 constexpr std::int64_t key_block = 64;     // keys from one update of the running softmax to the next
 constexpr int query_rows = 6;              // queries in a register tile
 constexpr std::int64_t widest_head = 256;  // features
+constexpr std::int64_t no_window = std::int64_t{1} << 62;  // wider than any row
 
 // How keys and values are stored. int8: each key and each value of a head has a scale, its largest feature over 127.
 enum class Kept : std::uint8_t { f32, f16, i8 };
@@ -50,6 +51,7 @@ struct AttentionArgs {
     std::int64_t mask_batch, mask_head, mask_query;  // floats from one to the next, 0 where it is broadcast
     float scale;
     bool causal;  // the last query sees all keys, the one before it all but the last, …
+    std::int64_t window = no_window;  // with causal: the last keys of these that a query sees, at least 1
 };
 
 // Some of the queries that share a head of keys: row r is query r / group of head kv_head * group + r % group.

@@ -133,12 +133,14 @@ struct Running {
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
-// Puts -inf where the row sees no key, and adds the mask to the rest. `columns` is a multiple of the width.
-TALLOW_INLINE void hide_keys(float* scores, int64_t columns, int64_t seen, const float* mask) {
+// Puts -inf where the row sees no key, which it does from `first` to `seen`, and adds the mask to the rest. `columns` is a
+// multiple of the width.
+TALLOW_INLINE void hide_keys(float* scores, int64_t columns, int64_t first, int64_t seen, const float* mask) {
     alignas(64) static constexpr float counting[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int64_t i = 0; i < columns; i += width) {
         F32 s = load(scores + i);
         if (mask && i < seen) s = s + load_partial(mask + i, seen - i);
+        s = if_less(load(counting), set(float(first - i)), set(minus_infinity), s);
         store(scores + i, if_less(load(counting), set(float(seen - i)), s, set(minus_infinity)));
     }
 }

@@ -71,7 +71,7 @@ void attend(const AttentionArgs& args) {
     const std::int64_t rows = args.n * (args.heads / args.kv.heads), heads = args.batch * args.kv.heads;
     if (rows == 0 || heads == 0) return;
     const std::int64_t step = rows_in_tile(rows, heads), in_head = (rows + step - 1) / step, tiles = heads * in_head;
-    const std::int64_t products = heads * rows * longest(args) * 2 * args.kv.head_dim;
+    const std::int64_t products = heads * rows * std::min(longest(args), args.window) * 2 * args.kv.head_dim;
     parallel_for(tiles, tiles_at_once(tiles, products), [&](std::int64_t begin, std::int64_t end) {
         void* scratch = thread_scratch(static_cast<std::size_t>(kernels().attention_scratch(args.kv, step)));
         for (std::int64_t tile = begin; tile < end; ++tile) {

@@ -77,7 +77,8 @@ StoreArgs store_args(const KeyValues& to, const Array& k, const Array& v) {
 }
 
 AttentionArgs attention_args(const Array& out, const Array& q, const KeyValues& kv, std::int64_t keys,
-                             const MaybeArray& lengths, const MaybeArray& mask, float scale, bool causal) {
+                             const MaybeArray& lengths, const MaybeArray& mask, float scale, bool causal,
+                             std::int64_t window) {
     check_sequence(q, "queries");
     require(out.ndim == 4 && out.contiguous(), "results");
     for (int i = 0; i < 4; ++i) require(out.shape[i] == q.shape[i], "results");
@@ -96,6 +97,8 @@ AttentionArgs attention_args(const Array& out, const Array& q, const KeyValues& 
     args.lengths = row_numbers(lengths, args.batch, "lengths");
     args.scale = scale;
     args.causal = causal;
+    require(window >= 1 && window <= no_window && (causal || window == no_window), "window");
+    args.window = window;
     if (mask) {  // (batch, heads, n, at least all keys), with strides of 0 where it is broadcast
         args.mask = mask->as<const float>(DType::f32, "mask");
         require(mask->ndim == 4 && mask->shape[0] == args.batch && mask->shape[1] == args.heads &&
@@ -110,28 +113,29 @@ AttentionArgs attention_args(const Array& out, const Array& q, const KeyValues& 
 
 void bind_plain(nb::module_& m) {
     m.def("attention", [](const Array& out, const Array& q, const Array& k, const Array& v, float scale, bool causal,
-                          const MaybeArray& mask, const MaybeArray& lengths) {
+                          std::int64_t window, const MaybeArray& mask, const MaybeArray& lengths) {
         require(k.ndim == 4 && k.shape[0] == (q.ndim == 4 ? q.shape[0] : -1) && k.shape[3] <= widest_head, "keys");
         KeyValues kv{};
         kv.heads = k.shape[2];
         kv.head_dim = k.shape[3];
         const StoreArgs store = store_args(kv, k, v);
-        const AttentionArgs args = attention_args(out, q, kv, k.shape[1], lengths, mask, scale, causal);
+        const AttentionArgs args = attention_args(out, q, kv, k.shape[1], lengths, mask, scale, causal, window);
         perform([args, store] { attend(args, store); });
     }, nb::arg("out"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("scale"), nb::arg("causal"),
-       nb::arg("mask").none(), nb::arg("lengths").none());
+       nb::arg("window"), nb::arg("mask").none(), nb::arg("lengths").none());
 }
 
 void bind_cached(nb::module_& m) {
     m.def("cached_attention", [](const Array& out, const Array& q, const Array& keys, const Array& values,
                                  const MaybeArray& scales, const Array& lengths, std::int64_t longest, float scale, bool causal,
-                                 const MaybeArray& mask) {
+                                 std::int64_t window, const MaybeArray& mask) {
         const KeyValues kv = cached(keys, values, scales, q.ndim == 4 ? q.shape[0] : 0);
         require(longest <= kv.capacity, "lengths");
-        const AttentionArgs args = attention_args(out, q, kv, longest, lengths, mask, scale, causal);
+        const AttentionArgs args = attention_args(out, q, kv, longest, lengths, mask, scale, causal, window);
         perform([args] { attend(args); });
     }, nb::arg("out"), nb::arg("q"), nb::arg("keys"), nb::arg("values"), nb::arg("scales").none(), nb::arg("lengths"),
-       nb::arg("longest"), nb::arg("scale"), nb::arg("causal"), nb::arg("mask").none());
+       nb::arg("longest"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"),
+       nb::arg("mask").none());
 
     // Adds to `lengths` what was appended.
     m.def("kv_append", [](const Array& keys, const Array& values, const MaybeArray& scales, const Array& lengths,

@@ -38,6 +38,7 @@ struct Problem {
     Shape shape;
     std::vector<float> q, k, v, mask;
     std::vector<std::int64_t> lengths;
+    std::int64_t window = no_window;
 
     Problem(const Shape& s, Random& random)
         : shape(s),
@@ -68,6 +69,7 @@ struct Problem {
         args.mask_query = s.m;
         args.scale = 1 / std::sqrt(static_cast<float>(s.d));
         args.causal = causal;
+        args.window = window;
         return args;
     }
 
@@ -84,7 +86,8 @@ struct Problem {
         const std::int64_t shared = head / (s.heads / s.kv_heads) * s.d;
         std::vector<double> result(s.d), weights;
         double total = 0;
-        for (std::int64_t key = 0; key < seen; ++key) {
+        const std::int64_t first = std::max<std::int64_t>(0, seen - window);
+        for (std::int64_t key = first; key < seen; ++key) {
             double score = 0;
             for (std::int64_t i = 0; i < s.d; ++i)
                 score += double(q[(row * s.n + query) * q_step() + head * s.d + i]) *
@@ -93,9 +96,9 @@ struct Problem {
             weights.push_back(std::exp(score));  // scores are small
             total += weights.back();
         }
-        for (std::int64_t key = 0; total > 0 && key < seen; ++key)
+        for (std::int64_t key = first; total > 0 && key < seen; ++key)
             for (std::int64_t i = 0; i < s.d; ++i)
-                result[i] += weights[key] / total * v[(row * s.m + key) * k_step() + shared + i];
+                result[i] += weights[key - first] / total * v[(row * s.m + key) * k_step() + shared + i];
         return result;
     }
 
@@ -262,6 +265,38 @@ LEVEL_TEST(attention_over_plain_keys) {
                 attend(problem.args(out, causal), problem.store(sizes));
                 problem.check(out, causal);
             }
+}
+
+LEVEL_TEST(attention_in_a_window) {
+    Random random(26);
+    std::vector<float> out, whole;
+    for (const Shape& shape : shapes)
+        for (std::int64_t window : {1, 7, 64, 65, 1000})
+            for (Kept kept : {Kept::f32, Kept::f16}) {
+                Problem problem(shape, random);
+                problem.window = window;
+                for (std::int64_t row = 0; row < shape.batch; ++row)
+                    problem.lengths.push_back(random.below(shape.m + 1));
+                // What no query sees is not there.
+                for (std::int64_t row = 0; row < shape.batch; ++row)
+                    for (std::int64_t key = 0; key < problem.lengths[row] - (shape.n - 1) - window; ++key)
+                        for (std::vector<float>* values : {&problem.k, &problem.v}) {
+                            auto begin = values->begin() + (row * shape.m + key) * problem.k_step();
+                            std::fill(begin, begin + problem.k_step(), std::numeric_limits<float>::quiet_NaN());
+                        }
+                Cache cache(shape.batch, shape.kv_heads, shape.d, shape.m, kept);
+                cache.append(problem.store(cache.memory()));
+                for (int threads : {1, 3}) {
+                    ThreadPool::instance().set_threads(threads);
+                    AttentionArgs args = problem.args(out, true);
+                    args.kv = cache.memory();
+                    attend(args);
+                    if (threads == 1) whole = out;
+                    CHECK(same_bits(out, whole));
+                }
+                problem.check(out, true);
+            }
+    ThreadPool::instance().set_threads(2);
 }
 
 LEVEL_TEST(attention_over_a_cache_whatever_pieces_came) {

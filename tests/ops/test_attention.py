@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallow import ops
-from tallow.errors import ShapeError, TallowError
+from tallow.errors import ArgumentError, ShapeError, TallowError
 from tallow.ops.kv_cache import KVCache
 from tests.ops.both import both, relative_error, tensor
 
@@ -23,7 +23,7 @@ def softmax_rows(scores):
     return e / np.where(total == 0, 1, total)
 
 
-def formula(q, k, v, scale=None, causal=False, mask=None, lengths=None):
+def formula(q, k, v, scale=None, causal=False, mask=None, lengths=None, window=None):
     """Attention one row, head and query at a time, in float64."""
     (b, n, heads, d), m, group = q.shape, k.shape[1], q.shape[2] // k.shape[2]
     added = np.broadcast_to(np.zeros(()) if mask is None else mask, (b, heads, n, m))
@@ -31,10 +31,11 @@ def formula(q, k, v, scale=None, causal=False, mask=None, lengths=None):
     for row, head, query in np.ndindex(b, heads, n):
         held = m if lengths is None else lengths[row]
         seen = max(0, held - (n - 1 - query)) if causal else held
+        first = 0 if window is None else max(0, seen - window)
         if seen:
-            keys, values = (x[row, :seen, head // group].astype(np.float64) for x in (k, v))
+            keys, values = (x[row, first:seen, head // group].astype(np.float64) for x in (k, v))
             scores = keys @ q[row, query, head].astype(np.float64) * (d**-0.5 if scale is None else scale)
-            out[row, query, head] = softmax_rows(scores + added[row, head, query, :seen]) @ values
+            out[row, query, head] = softmax_rows(scores + added[row, head, query, first:seen]) @ values
     return out
 
 
@@ -57,6 +58,61 @@ def test_attention(op, size, d, causal, ragged, seed):
     )
     assert out.dtype.name == "float32"
     assert relative_error(out, formula(q, k, v, causal=causal, lengths=lengths)) < 2e-6
+
+
+def hide_outside(k, v, n, window, lengths=None):
+    """Put no numbers where no query sees them: before the first one's window, and behind a row's length."""
+    for row in range(k.shape[0]):
+        held = k.shape[1] if lengths is None else lengths[row]
+        for x in (k, v):
+            x[row, : max(0, held - (n - 1) - window)] = np.nan
+            x[row, held:] = np.nan
+
+
+@both("attention")
+@given(sizes, st.integers(1, 80), st.booleans(), st.booleans(), st.integers(0, 99))
+@some
+def test_a_window(op, size, window, ragged, masked, seed):
+    b, n, m, kv_heads, group = size
+    q, k, v = (draw((b, length, heads, 16), seed + i) for i, (length, heads) in
+               enumerate([(n, kv_heads * group), (m, kv_heads), (m, kv_heads)]))  # fmt: skip
+    lengths = np.random.default_rng(seed).integers(0, m + 1, b) if ragged else None
+    options = {"causal": True, "window": window, "mask": draw((n, m), seed) if masked else None, "lengths": lengths}
+    expected = formula(q, k, v, **options)
+    hide_outside(k, v, n, window, lengths)
+    given = {name: x if isinstance(x, bool | int) or x is None else tensor(x, x.dtype) for name, x in options.items()}
+    assert relative_error(op(tensor(q), tensor(k), tensor(v), **given), expected) < 2e-6
+
+
+@both("attention")
+def test_a_window_of_one_is_the_position_itself(op):
+    q, k, v = (draw((2, 5, 3, 8), i) for i in range(3))
+    np.testing.assert_allclose(op(tensor(q), tensor(k), tensor(v), causal=True, window=1).numpy(), v, rtol=1e-6)
+    wide = op(tensor(q), tensor(k), tensor(v), causal=True, window=1 << 40).numpy()
+    np.testing.assert_array_equal(wide, op(tensor(q), tensor(k), tensor(v), causal=True).numpy())
+
+
+@both("attention")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"causal": True, "window": 0}, "at least 1"),
+        ({"causal": True, "window": -3}, "at least 1"),
+        ({"causal": True, "window": 2.5}, "at least 1"),
+        ({"window": 4}, "causal=True"),
+    ],
+)
+def test_windows_that_mean_nothing(op, options, message):
+    x = tensor(draw((1, 3, 1, 8), 0))
+    with pytest.raises(ArgumentError, match=message):
+        op(x, x, x, **options)
+
+
+def test_the_weights_of_a_window():
+    q, k = tensor(draw((1, 4, 2, 8), 0)), tensor(draw((1, 6, 1, 8), 1))
+    weights = ops.attention_weights(q, k, causal=True, window=2).numpy()
+    seen = np.arange(6) - np.arange(2, 6)[:, None]
+    assert ((weights > 0) == ((seen <= 0) & (seen > -2))).all()
 
 
 @both("attention")

@@ -6,7 +6,8 @@ import pytest
 import tallow as tl
 from tallow import ops
 from tallow.errors import BoundsError, CaptureError
-from tallow.ops import KVCache
+from tallow.ops import KVCache, dispatch
+from tallow.runtime import step
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.weight import make_weight
@@ -67,7 +68,7 @@ def test_operations_that_cannot_be_recorded_are_named(layer):
     x, apart = Tensor(floats(4, 8)), Tensor(floats(4, 16)[:, ::2])
     weight = make_weight(floats(8, 8), "float32")
     for function, message in (
-        (lambda: x + 1.0, "add cannot be recorded: it has no native kernel"),
+        (lambda: ops.expm1(x), "expm1 cannot be recorded: it has no native kernel"),
         (lambda: x.sum().item(), "sum cannot be recorded"),
         (lambda: ops.linear(x, weight).tolist(), "tolist cannot be recorded: it gives a tensor's value to Python"),
         (
@@ -98,3 +99,103 @@ def test_recordings_do_not_nest_and_leave_other_threads_alone():
     assert len(recording) == 1
     assert seen == [pytest.approx(float((x.numpy() + 1).sum()), rel=1e-6)]
     assert isinstance(recording.result, tl.Tensor)
+
+
+ONE = {name: getattr(ops, name) for name in ("negative", "abs", "square", "sqrt", "reciprocal", "exp", "log", "tanh",
+                                             "sin", "cos")}  # fmt: skip
+TWO = {name: getattr(ops, name) for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")}
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 0.3, 88.0, -80.0, 1e-30, 1e30, np.inf, -np.inf, np.nan], np.float32)
+
+
+def replayed(function, *tensors):
+    """What the recording of a function gives once it reads other numbers, and what the function gives for these."""
+    given = [x.storage.copy() for x in tensors]
+    for x in tensors:
+        x.storage[...] = 0.5
+    recording = Recording(lambda: function(*tensors))
+    assert len(recording)
+    for x, values in zip(tensors, given, strict=True):
+        x.storage[...] = values
+    return recording.replay().numpy().copy(), function(*tensors).numpy()
+
+
+@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 5), (2, 3, 40)])
+def test_functions_of_one_operand_are_recorded(name, shape):
+    for values in (floats(*shape), np.resize(SPECIAL, shape).astype(np.float32)):
+        if values.size == 0:
+            assert ONE[name](Tensor(values)).shape == shape
+            continue
+        found, expected = replayed(ONE[name], Tensor(values.copy()))
+        assert found.dtype == np.float32
+        if name in ("exp", "log", "tanh", "sin", "cos"):
+            np.testing.assert_allclose(found, expected, rtol=5e-7, atol=0)
+        else:
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize(
+    "shapes",
+    [((5,), (5,)), ((2, 3, 7), (7,)), ((300, 100), (100,)), ((1,), (4, 6)), ((3, 1, 5), (2, 1)), ((), (3, 2)), ((4, 1), (1, 9))],
+)  # fmt: skip
+def test_functions_of_two_operands_are_recorded(name, shapes):
+    a, b = (Tensor(floats(*shape, seed=i).copy()) for i, shape in enumerate(shapes))
+    np.testing.assert_array_equal(*replayed(TWO[name], a, b))
+    a, b = (Tensor(x) for x in np.meshgrid(SPECIAL, SPECIAL))
+    np.testing.assert_array_equal(*replayed(TWO[name], Tensor(a.storage.copy()), Tensor(b.storage.copy())))
+
+
+@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("scalar", [2, -0.5, 0, float("inf"), float("nan"), 1e300])
+def test_a_scalar_may_be_either_operand(name, scalar):
+    x = Tensor(floats(3, 33))
+    np.testing.assert_array_equal(*replayed(lambda x: TWO[name](x, scalar), x))
+    np.testing.assert_array_equal(*replayed(lambda x: TWO[name](scalar, x), x))
+
+
+def test_elementwise_functions_take_any_strides():
+    x, y = floats(6, 8, 10), floats(10, 8, 6, seed=1)
+    views = Tensor(x[::2, ::-1, 1::3]), Tensor(y.transpose(2, 1, 0)[::2, :, 1::3])
+    for name in TWO:
+        np.testing.assert_array_equal(*replayed(TWO[name], *views))
+
+
+def test_parts_of_a_layer_that_users_write_are_recorded():
+    """Gemma's: an embedding that is scaled, gains that begin at 1, scores and logits with a soft cap, GeGLU."""
+    x, gain, up = Tensor(floats(1, 64)), Tensor(floats(64, seed=1)), Tensor(floats(1, 64, seed=2))
+
+    def part(x, gain, up):
+        scaled = x * 8.0 * (1.0 + gain)
+        capped = ops.tanh(scaled / 30.0) * 30.0
+        return ops.gelu(capped, approximate="tanh") * up + x
+
+    np.testing.assert_allclose(*replayed(part, x, gain, up), rtol=1e-5)
+
+
+def test_what_a_reference_computes_by_other_means_is_not_frozen_into_a_recording():
+    """A recorded operation may read what NumPy computed once, which would be the same in every replay."""
+    x = Tensor(floats(1, 4))
+
+    @dispatch.operation
+    def half_recorded(x):
+        return Tensor(np.cumsum(x.storage, -1)) * 2.0
+
+    try:
+        with pytest.raises(CaptureError, match="multiply cannot be recorded: it reads what was computed without"):
+            Recording(lambda: half_recorded(x))
+    finally:
+        del dispatch.OPERATIONS["half_recorded"]
+
+
+def test_a_step_that_cannot_be_recorded_is_told_once(caplog, monkeypatch):
+    monkeypatch.setattr(step, "_told", set())
+    cache = KVCache(1, 1, 16, 4)
+    for _ in range(2):
+        recorded = step.RecordedStep(lambda ids: ops.expm1(ids.astype("float32")), [cache])
+        for token in (1, 2):
+            assert recorded([token]).tolist() == [[pytest.approx(np.expm1(token))]]
+        assert not recorded.recordable
+    told = [record for record in caplog.records if record.name == "tallow" and record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "astype cannot be recorded" in told[0].getMessage()

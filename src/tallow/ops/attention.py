@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tallow.errors import ShapeError
+from tallow.errors import ArgumentError, ShapeError
 from tallow.ops.conversion import asarray
 from tallow.ops.creation import arange
 from tallow.ops.dispatch import operation
 from tallow.ops.indexing import take
 from tallow.ops.kv_cache import KVCache
+from tallow.ops.logic import logical_and
 from tallow.ops.manipulation import repeat, tile
 from tallow.ops.precision import rounded, widened
 from tallow.ops.rope import rope
@@ -27,6 +28,7 @@ def attention(
     causal: bool = False,
     mask: Tensor | None = None,
     lengths: Tensor | None = None,
+    window: int | None = None,
     rotary: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """``softmax(scale · q kᵀ + mask) v`` for every head.
@@ -45,6 +47,9 @@ def attention(
         mask: added to the scores; broadcast to (b, heads, n, m). If its first axis has r numbers, a divisor of b, they
             are repeated: row i has those of i % r.
         lengths: (b,) integers: how many keys of each row count, the first ones; None for all. Not with a KVCache.
+        window: with ``causal``, how many positions each query sees, its own included: 4 reaches 3 positions back, as
+            ``sliding_window`` of Mistral, Qwen2 and Gemma 3 does. None for all. Positions are counted from each row's
+            own last key. Keys outside of every query's window are not read.
         rotary: cosines and sines, each (b or 1, n, d/2), by which queries and keys, as many, are turned before: see
             ``rope``. Not with a KVCache.
 
@@ -53,18 +58,25 @@ def attention(
 
     Raises:
         ShapeError: for shapes that do not fit each other.
+        ArgumentError: for a window below 1, or without ``causal``.
 
-    Source: Vaswani et al. 2017, "Attention is all you need", section 3.2; grouped heads: Ainslie et al. 2023.
+    Source: Vaswani et al. 2017, "Attention is all you need", section 3.2; grouped heads: Ainslie et al. 2023;
+    windows: Beltagy et al. 2020, "Longformer", section 3.1.
     """
     check_values(k, v, lengths)
     q, k = turned(q, k, rotary)
     if isinstance(k, KVCache):
         k, v, lengths = k.view()
     assert v is not None
-    weights = attention_weights(q, k, scale=scale, causal=causal, mask=mask, lengths=lengths)
+    weights = attention_weights(q, k, scale=scale, causal=causal, mask=mask, lengths=lengths, window=window)
     v = repeat(widened(v), q.shape[2] // v.shape[2], axis=2)
-    if lengths is not None:  # whatever lies beyond a row's length must not reach the sum, not even as 0 · NaN
-        v = where((arange(v.shape[1], device=v.device) < lengths[:, None])[:, :, None, None], v, 0.0)
+    if lengths is not None or window is not None:  # what no query sees must not reach the sum, not even as 0 · NaN
+        positions = arange(v.shape[1], device=v.device)
+        held = asarray([v.shape[1]], device=v.device) if lengths is None else lengths
+        counts = positions < held[:, None]
+        if window is not None:
+            counts = logical_and(counts, positions > held[:, None] - q.shape[1] - window)
+        v = where(counts[:, :, None, None], v, 0.0)
     return rounded((weights.astype(v.dtype) @ v.permute(0, 2, 1, 3)).permute(0, 2, 1, 3).contiguous(), q)
 
 
@@ -77,16 +89,18 @@ def attention_weights(
     causal: bool = False,
     mask: Tensor | None = None,
     lengths: Tensor | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """The weights by which ``attention`` mixes the values: the whole matrix, for looking at.
 
     Args:
-        q, k, scale, causal, mask, lengths: as for ``attention``.
+        q, k, scale, causal, mask, lengths, window: as for ``attention``.
         heads: which query heads to compute; None for all. A mask is then broadcast to these alone.
 
     Returns:
         (b, heads, n, m) float32 (float64 for float64 input): each row sums to 1, or is zeros where no key may be seen.
     """
+    check_window(window, causal)
     check_attention(q, k.shape, mask, lengths, None if heads is None else len(heads))
     m, d = k.shape[1], q.shape[3]
     n, group = q.shape[1], q.shape[2] // k.shape[2]
@@ -105,7 +119,11 @@ def attention_weights(
     allowed = lengths.reshape(-1, 1, 1, 1) if lengths is not None else asarray(m, device=q.device)
     if causal:
         allowed = allowed - (n - 1 - arange(n, device=q.device)).reshape(n, 1)
-    scores = where(arange(m, device=q.device) < allowed, scores, float("-inf"))
+    positions = arange(m, device=q.device)
+    visible = positions < allowed
+    if window is not None:
+        visible = logical_and(visible, positions >= allowed - window)
+    scores = where(visible, scores, float("-inf"))
     highest = scores.max(-1, keepdims=True)
     e = (scores - where(highest == float("-inf"), 0.0, highest)).exp()
     total = e.sum(-1, keepdims=True)
@@ -119,6 +137,16 @@ def turned(q: Tensor, k: Tensor | KVCache, rotary: tuple[Tensor, Tensor] | None)
     if isinstance(k, KVCache):
         raise ShapeError("attention: keys are turned before they are appended to a KVCache; rotary must not be given")
     return rope(q, *rotary), rope(k, *rotary)
+
+
+def check_window(window: int | None, causal: bool) -> None:
+    """Raise ArgumentError unless a window is None, or an integer from 1 on in causal attention."""
+    if window is None:
+        return
+    if not isinstance(window, int) or window < 1:
+        raise ArgumentError(f"attention: expected a window of at least 1 position (the query's own), found {window!r}")
+    if not causal:
+        raise ArgumentError("attention: a window reaches back from each query's position and needs causal=True")
 
 
 def check_values(k: Tensor | KVCache, v: Tensor | None, lengths: Tensor | None) -> None:

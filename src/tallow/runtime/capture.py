@@ -72,18 +72,37 @@ class Recording(Generic[R]):
 
 @contextmanager
 def _checking(tape: Any) -> Iterator[None]:
-    """Raise CaptureError for operations of this thread that would not be done again."""
+    """Raise CaptureError for operations of this thread that would not be done again.
+
+    A reference implementation may compute with NumPy and hand the result to an operation that is recorded: so
+    operations within it may only read its own operands and what others within it gave.
+    """
+    frames: list[list[Tensor]] = []  # of the operations that are running: what those within them may read
 
     def check(op: dispatch.Operation, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
         if not _cpu.recording():  # another thread
             return run()
+        operands = _tensors((*args, *kwargs.values()))
+        if frames:
+            for operand in operands:
+                if not any(np.may_share_memory(operand.storage, known.storage) for known in frames[-1]):
+                    raise CaptureError(
+                        f"{op.name} cannot be recorded: it reads what was computed without a native kernel "
+                        f"({operand.shape})"
+                    )
         before = len(tape)
-        result = run()
+        frames.append(operands)
+        try:
+            result = run()
+        finally:
+            frames.pop()
+        if frames:
+            frames[-1] += _tensors(result)
         if len(tape) == before and not _is_view(result, (*args, *kwargs.values())):
             what = (
                 "gives a tensor's value to Python" if not _tensors(result) else "has no native kernel for its operands"
             )
-            shapes = ", ".join(str(value.shape) for value in _tensors((*args, *kwargs.values())))
+            shapes = ", ".join(str(value.shape) for value in operands)
             raise CaptureError(f"{op.name} cannot be recorded: it {what} ({shapes})")
         return result
 

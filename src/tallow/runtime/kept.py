@@ -115,9 +115,7 @@ def _fits(cache: DecoderCache, rows: int, positions: int, dtype: DType) -> bool:
 def _roomy(model: LanguageModel, rows: int, positions: int, dtype: DType) -> int:
     """Positions to make a cache for that will be kept: a power of two, so that longer calls find room in it too."""
     config = model.config
-    windows = [window for window in getattr(config, "windows", ()) if window is not None]
-    # A step over a cache in which keys can leave the window of a layer cannot be recorded.
-    room = min([max(_LEAST_ROOM, 1 << (positions - 1).bit_length()), model.context, *windows])
+    room = min(max(_LEAST_ROOM, 1 << (positions - 1).bit_length()), model.context)
     each = position_nbytes(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, dtype)
     return max(positions, room) if rows * room * each <= _most(model.device) else positions
 

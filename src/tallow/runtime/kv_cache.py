@@ -191,7 +191,6 @@ class Step:
         added = None if counts is None else Tensor(np.asarray(counts, np.int64)).to(held.device)
         self.positions = ops.next_positions(held, n, added)  # (batch, n)
         self.cos, self.sin = rope.angles(self.positions)
-        self._masks: dict[int, Tensor | None] = {}
 
     def attend(
         self,
@@ -222,18 +221,4 @@ class Step:
             q, k, v, held, self.cos, self.sin, q_norm=q_norm, k_norm=k_norm, eps=eps,
             interleaved=self.rope.interleaved, counts=self.counts,
         )  # fmt: skip
-        return ops.attention(q, held, causal=True, mask=self._mask(window))
-
-    def _mask(self, window: int | None) -> Tensor | None:
-        """(batch, 1, n, longest): −inf for keys that have left the window; None while none has."""
-        if window is None or self.cache.capacity <= window:
-            return None
-        if window not in self._masks:
-            positions = self.positions.numpy()
-            longest = int(positions.max()) + 1
-            if longest <= window:
-                return None
-            left = np.arange(longest) <= positions[:, None, :, None] - window
-            mask = np.where(left, np.float32(-np.inf), np.float32(0))
-            self._masks[window] = Tensor(mask).to(self.cos.device)
-        return self._masks[window]
+        return ops.attention(q, held, causal=True, window=window)

@@ -44,6 +44,18 @@ class _Recorded(NamedTuple):
     recording: Recording[Any]
 
 
+_told: set[str] = set()
+"""The operations that a warning has named."""
+
+
+def _tell(error: CaptureError) -> None:
+    """Warn that steps are not recorded, once for each operation that keeps them from it."""
+    operation = str(error).partition(" (")[0]  # without its operands' shapes
+    if operation not in _told:
+        _told.add(operation)
+        logger.warning("each step of decoding goes through Python, which is slower than a recording: %s", error)
+
+
 class RecordedStep(Generic[R]):
     """A step that reads one token a row: recorded when it is first taken, then replayed.
 
@@ -102,7 +114,7 @@ class RecordedStep(Generic[R]):
         try:
             recording = self._record(ids)
         except CaptureError as error:
-            logger.debug("decoding goes on without a recording: %s", error)
+            _tell(error)
             self.recordable = False
             return self._function(ids)
         except OutOfMemoryError:  # what other models keep has been given up by now

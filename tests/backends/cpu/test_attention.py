@@ -112,6 +112,76 @@ def test_a_row_has_the_same_bits_in_a_ragged_batch(batch, m, seed):
         assert np.array_equal(out[one], alone)
 
 
+@some
+@given(
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 5, 13, 70, 130]),
+    st.sampled_from([1, 16, 63, 64, 65, 200, 300]),
+    st.integers(1, 2),
+    st.integers(1, 7),
+    st.sampled_from([8, 24, 64, 80]),
+    st.sampled_from([1, 2, 3, 16, 63, 64, 65, 100, 128, 1000]),
+    st.integers(0, 99),
+)
+def test_windows_of_any_shape(b, n, m, kv_heads, group, d, window, seed):
+    """What no query sees is no number, and reaches none."""
+    q, k, v = draw((b, n, kv_heads * group, d), seed), draw((b, m, kv_heads, d), 1), draw((b, m, kv_heads, d), 2)
+    options = {"causal": True, "window": window, "lengths": Tensor(np.random.default_rng(seed).integers(0, m + 1, b))}
+    expected, terms = (reference(q, k, x, **options) for x in (v, abs(v)))
+    for row, held in enumerate(options["lengths"].tolist()):
+        for x in (k.storage, v.storage):
+            x[row, : max(0, held - (n - 1) - window)] = np.nan
+            x[row, held:] = np.nan
+    assert np.linalg.norm(kernel(q, k, v, **options) - expected) <= 1e-6 * np.linalg.norm(terms)
+
+
+@some
+@given(
+    st.integers(1, 150),
+    st.lists(st.integers(1, 70), max_size=5),
+    st.integers(1, 4),
+    st.sampled_from([16, 40]),
+    st.sampled_from(["float32", "float16", "int8"]),
+    st.sampled_from([1, 5, 64, 90]),
+    st.sampled_from([1, 2, 5]),
+    st.integers(0, 99),
+)
+def test_a_window_has_the_same_bits_however_the_text_is_cut(threads, first, chunks, group, d, dtype, window, count, seed):
+    n = first + sum(chunks)
+    q, k, v = draw((2, n, 2 * group, d), seed), draw((2, n, 2, d), seed + 1), draw((2, n, 2, d), seed + 2)
+    whole = KVCache(2, 2, d, n, dtype=dtype)
+    whole.append(k, v)
+    threads(1)
+    expected = kernel(q, whole, causal=True, window=window)
+    held = [x.astype("float64") for x in whole.view()[:2]]
+    exact = OPERATIONS["attention"].reference(q.astype("float64"), *held, causal=True, window=window).numpy()
+    assert np.linalg.norm(expected - exact) < 1e-5 * np.linalg.norm(exact)
+    if dtype == "float32":
+        assert np.array_equal(kernel(q, k, v, causal=True, window=window), expected)
+    threads(count)
+    alone, done = KVCache(1, 2, d, n, dtype=dtype), 0
+    for chunk in [first, *chunks[:-1], *[1] * sum(chunks[-1:])]:
+        part = [x[1:2, done : done + chunk] for x in (q, k, v)]
+        alone.append(part[1], part[2])
+        done += chunk
+        out = kernel(part[0], alone, causal=True, window=window)
+        assert np.array_equal(out, expected[1:2, done - chunk : done])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_what_has_left_the_window_of_a_cache_is_not_read(dtype):
+    cache = KVCache(1, 2, 32, 400, dtype=dtype)
+    cache.append(draw((1, 390, 2, 32), 0), draw((1, 390, 2, 32), 1))
+    q = draw((1, 3, 4, 32), 2)
+    expected = kernel(q, cache, causal=True, window=50)
+    if dtype == "int8":
+        cache.scales.storage[..., :338] = np.nan
+    else:
+        cache.keys.storage[:, :, : 338 // 16] = np.nan
+        cache.values.storage[:, :, :338] = np.nan
+    assert np.array_equal(kernel(q, cache, causal=True, window=50), expected)
+
+
 def test_values_ahead_of_a_query_do_not_reach_it():
     q, k, v = draw((1, 90, 2, 16), 0), draw((1, 90, 2, 16), 1), draw((1, 90, 2, 16), 2)
     expected = kernel(q, k, v, causal=True)
@@ -153,9 +223,9 @@ def test_the_native_functions_refuse_arrays_that_do_not_fit():
     q = np.zeros((1, 2, 2, 8), np.float32)
     for bad in (q[:, :, :, ::2], q[0], q.astype(np.float64), np.zeros((1, 2, 3, 8), np.float32)):
         with pytest.raises(ValueError, match=r"expected float32|do not fit"):
-            _cpu.attention(q.copy(), q, bad, q, 1.0, False, None, None)
+            _cpu.attention(q.copy(), q, bad, q, 1.0, False, 1 << 62, None, None)
     with pytest.raises(ValueError, match="do not fit"):
-        _cpu.attention(q.copy(), q, q, q, 1.0, False, np.zeros((1, 2, 2, 1), np.float32), None)
+        _cpu.attention(q.copy(), q, q, q, 1.0, False, 1 << 62, np.zeros((1, 2, 2, 1), np.float32), None)
     cache = KVCache(1, 2, 8, 16)
     with pytest.raises(ValueError, match="do not fit"):
         _cpu.kv_append(cache.keys.storage, cache.values.storage, None, np.array([15]), q, q, None)

@@ -15,7 +15,7 @@ _UNDER_WAY = _STREAM["AT_ONCE"] * _STREAM["DEPTH"] * 2 * 16 * _THREADS  # bytes 
 _MOST_BLOCKS = 8  # of a cluster: what every card can have
 
 
-def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
+def attention(out: Any, q: Any, cache: KVCache, scale: float, window: int) -> bool:
     """Whether attention of one query of each row has been launched, and what waited to be appended with it.
 
     Args:
@@ -23,6 +23,7 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
         q: queries, likewise.
         cache: of the rows.
         scale: of scores.
+        window: how many of the last positions are seen.
     """
     b, n, heads, d = q.shape
     if n != 1 or not fusion.heads_fit(d) or not fusion.side_by_side(q):
@@ -30,7 +31,7 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
     group = heads // cache.kv_heads
     queries = 4 if group > 2 else group  # that meet a key together
     work = b * cache.kv_heads * -(-group // queries)
-    cluster = _cluster(work, queries * d, cache.capacity * d * q.itemsize)
+    cluster = _cluster(work, queries * d, min(cache.capacity, window) * d * q.itemsize)
     piece = queries * d // cluster
     shared = _UNDER_WAY + 4 * (queries + 2) * d + 4 * cluster * _WARPS * (piece + 4 + 2 * max(1, piece // d))
     new = fusion.append_before(q, cache) if shared <= most_shared() else None
@@ -43,7 +44,7 @@ def attention(out: Any, q: Any, cache: KVCache, scale: float) -> bool:
     arguments = (
         out, new.turned, query, new.k, new.v, cache.keys.storage, cache.values.storage, table_of(cache),
         cache.held.storage, cosines, sines, *new.gains, ticket(), heads, cache.kv_heads, cache.capacity,
-        _stride(query), _stride(new.k), _stride(new.v), angle_stride, int(new.interleaved), int(new.early),
+        _stride(query), _stride(new.k), _stride(new.v), angle_stride, int(new.interleaved), int(new.early), window,
         float(scale), float(new.eps),
     )  # fmt: skip
     run((cluster, work // b, b), (_THREADS,), arguments, shared)
@@ -56,7 +57,7 @@ def _cluster(work: int, results: int, nbytes: int) -> int:
     Args:
         work: clusters that there will be.
         results: numbers that one makes.
-        nbytes: of the keys that a row can have.
+        nbytes: of the keys that a row can see.
     """
     blocks = 1
     while (

@@ -23,12 +23,13 @@ from tallow.backends.cuda.kernels import (
     tickets,
 )
 from tallow.backends.cuda.rotary import angles
-from tallow.ops.attention import check_attention, check_values, turned
+from tallow.ops.attention import check_attention, check_values, check_window, turned
 from tallow.ops.dispatch import kernel
 from tallow.ops.kv_cache import KVCache
 from tallow.ops.rope import check_rope
 from tallow.tensor import Tensor
 
+_NO_WINDOW = 1 << 30  # wider than any row
 _MOST_QUERIES = 4  # of a block of the split kernel: more do not fit its registers
 _SPLIT_UP_TO = 32  # queries that share a head's keys; beyond, the tensor cores pay
 _KEYS_OF_A_SPLIT = 128
@@ -63,10 +64,13 @@ def attention(
     causal: bool = False,
     mask: Tensor | None = None,
     lengths: Tensor | None = None,
+    window: int | None = None,
     rotary: tuple[Tensor, Tensor] | None = None,
 ) -> Any:
     """See ``ops.attention``. Types other than float32, float16 and bfloat16, and wide heads, are the reference's."""
     check_values(k, v, lengths)
+    check_window(window, causal)
+    window = _NO_WINDOW if window is None else min(window, _NO_WINDOW)
     if rotary is not None and not _turns(q, k, rotary, mask, scale):
         q, k = turned(q, k, rotary)
         rotary = None
@@ -93,7 +97,7 @@ def attention(
         return Tensor(out, q.device)
     if isinstance(k, KVCache) and mask is None:
         factor = d**-0.5 if scale is None else float(scale)
-        if attend.attention(out, q.storage, k, factor):
+        if attend.attention(out, q.storage, k, factor, window):
             return Tensor(out, q.device)
     graph.flush()
     if mask is not None:
@@ -101,15 +105,18 @@ def attention(
         shape = (mask.shape[0] if repeats else b, heads, n, longest)
         mask_array = cupy.broadcast_to(mask.storage.astype(cupy.float32, copy=False), shape)
     rest = {"lengths": held, "table": table, "mask": None if mask is None else mask_array, "m": longest}
-    rest |= {"scale": d**-0.5 if scale is None else float(scale), "causal": causal}
+    rest |= {"scale": d**-0.5 if scale is None else float(scale), "causal": causal, "window": window}
     queries, kv_heads = q.storage, keys.shape[1]
     if n * (heads // kv_heads) <= _SPLIT_UP_TO and _splits(queries, keys, values):
         _split(out, adjacent(queries), keys, values, **rest)
     elif queries.dtype == keys.dtype != np.float32 and d % 8 == 0 and d <= 256:
         aligned = [_aligned(each) for each in (queries, keys, values)]
         if _has_hopper(d, mask, scale):
-            run = _whole if table is None and _takes_whole_heads(q, longest) else _hopper
-            run(out, *aligned, **rest, rotary=rotary)
+            if table is None and window >= longest and _takes_whole_heads(q, longest):
+                del rest["window"]
+                _whole(out, *aligned, **rest, rotary=rotary)
+            else:
+                _hopper(out, *aligned, **rest, rotary=rotary)
         else:
             _flash(out, *aligned, **rest)
     else:
@@ -129,16 +136,18 @@ def _aligned(array: Any) -> Any:
 
 
 def _split(
-    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, table: Any, mask: Any, m: int, scale: float, causal: bool
-) -> None:
+    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, table: Any, mask: Any, m: int, scale: float,
+    causal: bool, window: int,
+) -> None:  # fmt: skip
     b, n, heads, d = q.shape
     kv_heads = keys.shape[1]
     group = heads // kv_heads
-    short = m <= _SHORT and b * heads * n <= _BUSY  # then more blocks, for keys that are read again are near
+    seen = min(m, window + n - 1)  # keys of a row, at most
+    short = seen <= _SHORT and b * heads * n <= _BUSY  # then more blocks, for keys that are read again are near
     at_once = 1 if short else min(_MOST_QUERIES, 1 << (n * group - 1).bit_length())
     threads = 512 if short and keys.dtype != np.float32 else 256
     rows = kv_heads * -(-n * group // at_once)
-    splits = 1 if short else max(1, min(_MOST_SPLITS, -(-m // _KEYS_OF_A_SPLIT), -(-_BUSY // (rows * b))))
+    splits = 1 if short else max(1, min(_MOST_SPLITS, -(-seen // _KEYS_OF_A_SPLIT), -(-_BUSY // (rows * b))))
     if rows * b > TICKETS:
         splits = 1
     scratch = cupy.empty(splits * rows * b * at_once * (d + 2), cupy.float32)
@@ -148,14 +157,15 @@ def _split(
     )  # fmt: skip
     arguments = (
         out, q, keys, values, _or_null(lengths), _or_null(mask), *_pages(table), scratch, tickets(), n, heads,
-        kv_heads, m, *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
+        kv_heads, m, *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal), window,
     )  # fmt: skip
     run((splits, rows, b), (threads,), arguments)
 
 
 def _flash(
-    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, table: Any, mask: Any, m: int, scale: float, causal: bool
-) -> None:
+    out: Any, q: Any, keys: Any, values: Any, *, lengths: Any, table: Any, mask: Any, m: int, scale: float,
+    causal: bool, window: int,
+) -> None:  # fmt: skip
     b, n, heads, d = q.shape
     width = -(-d // 16) * 16
     tiles = 2 if width <= 128 and n > 64 else 1
@@ -168,11 +178,12 @@ def _flash(
         HEAD=d,
         TILES=tiles,
         MASKED=int(mask is not None),
+        WINDOWED=int(window < m),
         PAGED=int(table is not None),
     )
     arguments = (
         out, q, keys, values, _or_null(lengths), _or_null(mask), *_pages(table), n, heads, keys.shape[1], m,
-        *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal),
+        *strides(q)[:3], *_placed(keys), *_placed(values), *_masked(mask), scale, int(causal), window,
     )  # fmt: skip
     run((-(-n // (64 * tiles)), heads, b), (128,), arguments, shared)
 
@@ -214,6 +225,7 @@ def _hopper(
     m: int,
     scale: float,
     causal: bool,
+    window: int,
     rotary: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     b, n, heads, d = q.shape
@@ -222,11 +234,11 @@ def _hopper(
     run = function(
         "attention_hopper", "attention_hopper", T=NAMES[q.dtype], HEAD=d, GROUPS=division.groups,
         RESIDENT=division.resident, STAGES=division.stages, ROTARY=int(rotary is not None),
-        PAGED=int(table is not None),
+        PAGED=int(table is not None), WINDOWED=int(window < m),
     )  # fmt: skip
     arguments = (
         out, q, keys, values, _or_null(lengths), *_pages(table), *_turning(rotary), n, heads, keys.shape[1], m,
-        *strides(q)[:3], *_placed(keys), *_placed(values), scale, int(causal),
+        *strides(q)[:3], *_placed(keys), *_placed(values), scale, int(causal), window,
     )  # fmt: skip
     run((-(-n // (64 * division.groups)) * heads, b), (128 * division.groups,), arguments, shared)
 

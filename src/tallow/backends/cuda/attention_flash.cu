@@ -1,7 +1,8 @@
 // Attention of many queries on the tensor cores, without ever writing the scores down (Dao 2023, "FlashAttention-2").
 // A block has 64 TILES queries of one head, 16 TILES a warp, and walks over the keys in tiles of KEYS, the next of which is
 // on its way from memory while this one is worked on. T: bf16 or f16, of everything. HEAD: features of a head, a multiple
-// of 8. MASKED: whether there is a mask. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart; else
+// of 8. MASKED: whether there is a mask. WINDOWED: whether queries see no more than `window`
+// positions, their own included. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart; else
 // these are the distances between rows. Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute capability
 // 8.0 and up.
 #include "common.cuh"
@@ -41,12 +42,12 @@ DEVICE void add_product(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
         MMA("f16");
 }
 
-// ROWS of a matrix with HEAD columns, zeros from row `end` on and beyond HEAD.
-template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, i64 end) {
+// ROWS of a matrix with HEAD columns, zeros before row `begin`, from row `end` on and beyond HEAD.
+template <int ROWS> DEVICE void load_tile(u16* tile, const T* from, i64 stride, i64 begin, i64 end) {
     constexpr int CHUNKS = D / 8;
     for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
         const int row = i / CHUNKS, column = i % CHUNKS * 8;
-        const bool there = row < end && column < HEAD;
+        const bool there = row >= begin && row < end && column < HEAD;
         copy_early(tile + row * PITCH + column, there ? from + row * stride + column : from, there);
     }
 }
@@ -58,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                     const int* table, i64 table_stride, i64 n, i64 heads, i64 kv_heads, i64 m, i64 q_stride_b,
                     i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_h, i64 k_stride_m, i64 v_stride_b,
                     i64 v_stride_h, i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n, i64 mask_m, i64 mask_rows,
-                    double scale, i64 causal) {
+                    double scale, i64 causal, i64 window) {
     extern __shared__ __align__(16) u16 shared[];
     u16* const queries = shared;
     u16* const key_tiles = KEPT ? shared : shared + QUERIES * PITCH;  // two tiles (KEYS, PITCH); queries may lie there first
@@ -71,16 +72,18 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         return static_cast<int>(causal ? min(length, length - (n - 1 - query)) : length);
     };
     const int end = max(seen_by(min(first + QUERIES, n) - 1), 0), all_see = seen_by(first);  // keys that any, all see
+    const int from_key = WINDOWED ? max(all_see - static_cast<int>(window), 0) : 0;         // before it, none sees any
+    const int all_from = WINDOWED ? end - static_cast<int>(window) : 0;                     // from it on, all see
     const auto load_keys = [&](int tile, int place) {
         const int begin = tile * KEYS, from = PAGED ? begin % PAGE : begin;
         const i64 lot = PAGED ? table[row * table_stride + begin / PAGE] : row;  // of rows that begin at one place
         const T* key_rows = keys + lot * k_stride_b + kv_head * k_stride_h + from * k_stride_m;
         const T* value_rows = values + lot * v_stride_b + kv_head * v_stride_h + from * v_stride_m;
-        load_tile<KEYS>(key_tiles + place * KEYS * PITCH, key_rows, k_stride_m, end - begin);
-        load_tile<KEYS>(value_tiles + place * KEYS * PITCH, value_rows, v_stride_m, end - begin);
+        load_tile<KEYS>(key_tiles + place * KEYS * PITCH, key_rows, k_stride_m, from_key - begin, end - begin);
+        load_tile<KEYS>(value_tiles + place * KEYS * PITCH, value_rows, v_stride_m, from_key - begin, end - begin);
     };
 
-    load_tile<QUERIES>(queries, q + row * q_stride_b + head * q_stride_h + first * q_stride_n, q_stride_n, n - first);
+    load_tile<QUERIES>(queries, q + row * q_stride_b + head * q_stride_h + first * q_stride_n, q_stride_n, 0, n - first);
     copies_end();
     const auto load_query = [&](u32 (&to)[4], int t, int i) {
         load_matrices(to, queries + ((warp * TILES + t) * 16 + lane % 16) * PITCH + i * 16 + lane / 16 * 8);
@@ -111,10 +114,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const auto mask_at = [&](i64 query, int key) {
         return query < n && key < end ? masks[query * mask_n + key * mask_m] : 0.0f;
     };
-    const int tiles = (end + KEYS - 1) / KEYS;
-    if (tiles > 0) load_keys(0, 0);
+    const int tiles = (end + KEYS - 1) / KEYS, first_tile = from_key / KEYS;
+    if (first_tile < tiles) load_keys(first_tile, first_tile % 2);
     copies_end();
-    for (int tile = 0; tile < tiles; ++tile) {
+    for (int tile = first_tile; tile < tiles; ++tile) {
         const int now = tile % 2, next = 1 - now;
         if (tile + 1 < tiles) load_keys(tile + 1, next);
         copies_end();
@@ -159,14 +162,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             for (int j = 0; j < KEYS / 8; ++j)
 #pragma unroll
                 for (int c = 0; c < 4; ++c) scores[t][j][c] *= factor;
-            if (MASKED || (tile + 1) * KEYS > all_see) {
+            if (MASKED || (tile + 1) * KEYS > all_see || (WINDOWED && tile * KEYS < all_from)) {
                 const int visible[2] = {seen_by(at[t][0]), seen_by(at[t][1])};
 #pragma unroll
                 for (int j = 0; j < KEYS / 8; ++j)
 #pragma unroll
                     for (int c = 0; c < 4; ++c) {
                         const int half = c / 2, key = tile * KEYS + j * 8 + lane % 4 * 2 + c % 2;
-                        if (key >= visible[half])
+                        if (key >= visible[half] || (WINDOWED && key < visible[half] - window))
                             scores[t][j][c] = -infinity();
                         else if (MASKED)
                             scores[t][j][c] += LOG2E * (AHEAD ? added[AHEAD ? j : 0][c] : mask_at(at[t][half], key));

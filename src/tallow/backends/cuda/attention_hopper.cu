@@ -4,7 +4,7 @@
 // their way from memory. While the tensor cores mix the values of one tile, the softmax of the next is computed, and that of
 // other warpgroups and of other blocks, RESIDENT on a multiprocessor. T: bf16 or f16, of everything. HEAD: features of a
 // head. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart, a tile in each; else these are the
-// distances between rows. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
+// distances between rows. WINDOWED: whether queries see no more than `window` positions, their own included. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
 #include "warpgroup.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -43,13 +43,13 @@ template <int LANES> struct Rows {
     static_assert((KEYS % STEP == 0 || STEP % KEYS == 0) && STEP % 8 == 0, "threads have whole rows to bring, or none");
     const T* from;
     i64 stride;
-    int row, chunk, left;  // this thread's first row and chunk of a tile; rows from there to the end
+    int row, chunk, left, skip;  // this thread's first row and chunk of a tile; rows from there to the end, and unseen ones
 
-    DEVICE Rows(const T* rows, i64 distance, int end) : stride(distance) {
-        row = threadIdx.x / LANES, chunk = threadIdx.x % LANES, left = end - row;
+    DEVICE Rows(const T* rows, i64 distance, int begin, int end) : stride(distance) {
+        row = threadIdx.x / LANES, chunk = threadIdx.x % LANES, left = end - row, skip = begin - row;
         from = rows + row * stride + chunk * 8;
     }
-    // The next tile in the background, zeros from row `end` on. `page`: where its page begins, in numbers.
+    // The next tile in the background, zeros before row `begin` and from row `end` on. `page`: where its page begins, in numbers.
     DEVICE void load(u32 tile, i64 page) {
         if (STEP > KEYS && row >= KEYS) return;
 #pragma unroll
@@ -58,10 +58,10 @@ template <int LANES> struct Rows {
             for (int c = 0; c < CHUNKS; c += LANES)
                 asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                                  tile + place_in_tile(row, chunk + c) + i * STEP * 128),
-                             "l"(from + page + i * STEP * stride + c * 8), "r"(i * STEP < left ? 16 : 0)
+                             "l"(from + page + i * STEP * stride + c * 8), "r"(i * STEP < left && (!WINDOWED || i * STEP >= skip) ? 16 : 0)
                              : "memory");
         if (!PAGED) from += KEYS * stride;
-        left -= KEYS;
+        left -= KEYS, skip -= KEYS;
     }
     // Turns what this thread has brought of a tile.
     DEVICE void turn(u32 tile, int first, int end, const float* cosines, const float* sines) const {
@@ -98,11 +98,12 @@ struct Softmax {
 };
 
 // Makes weights of the first COUNT scores of a tile; the others lie beyond all that is seen. Keys from `all_see` on may not
-// be seen, from `visible` on they are not.
+// be seen, from `visible` on they are not, nor, with a window, those that lie further back.
 template <int COUNT>
 DEVICE void weigh(float (&scores)[KEYS / 2], Softmax (&softmax)[2], float factor, int first_key, int all_see,
-                  const int (&visible)[2]) {
+                  const int (&visible)[2], int all_from, int window) {
     if (first_key + COUNT > all_see) hide<0, COUNT>(scores, first_key, visible);
+    if (WINDOWED && first_key < all_from) hide_left<0, COUNT>(scores, first_key, visible, window);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         Softmax& of = softmax[half];
@@ -146,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     attention_hopper(T* out, const T* q, const T* keys, const T* values, const i64* lengths, const int* table,
                      i64 table_stride, const float* cosines, const float* sines, i64 n, i64 heads, i64 kv_heads,
                      i64 m, i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_h,
-                     i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, double scale, i64 causal) {
+                     i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, double scale, i64 causal, i64 window) {
     next_may_start();
     wait_for_previous();
     extern __shared__ __align__(1024) unsigned char shared[];
@@ -158,14 +159,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const i64 row = blockIdx.y, kv_head = head / static_cast<int>(heads / kv_heads);
     const int first = block * QUERIES, lane = threadIdx.x % 32, quarter = lane % 4;
     const int length = static_cast<int>(lengths ? min(lengths[row], m) : m), queries = static_cast<int>(n);
-    const auto seen_by = [&](int query) { return causal ? min(length, length - (queries - 1 - query)) : length; };
+    // Positions are counted from the tile in which the first query's window begins.
+    const int reach = static_cast<int>(window), shown = length - (queries - 1 - first);
+    const int before = WINDOWED ? max(shown - reach, 0) / KEYS * KEYS : 0;
+    const auto seen_by = [&](int query) {
+        return (causal ? min(length, length - (queries - 1 - query)) : length) - before;
+    };
     const int end = max(seen_by(min(first + QUERIES, queries) - 1), 0), all_see = seen_by(first);
     const int tiles = (end + KEYS - 1) / KEYS;
+    const int begin = WINDOWED ? all_see - reach : 0, all_from = WINDOWED ? end - reach : 0;  // where any, all begin to see
 
-    const i64 lot = PAGED ? 0 : row;
-    Rows<ROTARY ? HALF : 8> key_rows(keys + lot * k_stride_b + kv_head * k_stride_h, k_stride_m, end);
-    Rows<8> value_rows(values + lot * v_stride_b + kv_head * v_stride_h, v_stride_m, end);
-    const auto page_of = [&](int tile) { return PAGED && tile < tiles ? table[row * table_stride + tile] : 0; };
+    const i64 lot = PAGED ? 0 : row, unseen = PAGED ? 0 : before;
+    Rows<ROTARY ? HALF : 8> key_rows(keys + lot * k_stride_b + kv_head * k_stride_h + unseen * k_stride_m, k_stride_m, begin, end);
+    Rows<8> value_rows(values + lot * v_stride_b + kv_head * v_stride_h + unseen * v_stride_m, v_stride_m, begin, end);
+    const auto page_of = [&](int tile) { return PAGED && tile < tiles ? table[row * table_stride + before / KEYS + tile] : 0; };
     int page = page_of(0), page_before = 0;  // of the tile whose keys come next, and of the one before
     // Copies are waited for in groups: the keys of a tile, and the values of the one before.
     const auto load_group = [&](int tile, int key_place, int value_place) {
@@ -232,9 +239,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const auto weigh_tile = [&](int tile) {
         if (!has_queries) return;
         if (end - tile * KEYS <= KEYS / 4)
-            weigh<KEYS / 4>(scores, softmax, factor, tile * KEYS, all_see, visible);
+            weigh<KEYS / 4>(scores, softmax, factor, tile * KEYS, all_see, visible, all_from, reach);
         else
-            weigh<KEYS>(scores, softmax, factor, tile * KEYS, all_see, visible);
+            weigh<KEYS>(scores, softmax, factor, tile * KEYS, all_see, visible, all_from, reach);
     };
     const auto round_weights = [&] {
 #pragma unroll
@@ -243,7 +250,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const auto arrive = [&](int tile, int place) {  // what this thread brought of a group is ready for the products
         wait_for_copies<STAGES - 2>();
         if constexpr (ROTARY)
-            if (tile < tiles) key_rows.turn(key_tiles + place * TILE, tile * KEYS, end, cosines, sines);
+            if (tile < tiles) key_rows.turn(key_tiles + place * TILE, before + tile * KEYS, before + end, cosines, sines);
         show_to_products();
     };
 

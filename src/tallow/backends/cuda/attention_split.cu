@@ -34,12 +34,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                     const int* table, i64 table_stride, float* scratch, u32* tickets, i64 n, i64 heads, i64 kv_heads,
                     i64 m, i64 q_stride_b, i64 q_stride_n, i64 q_stride_h, i64 k_stride_b, i64 k_stride_h,
                     i64 k_stride_m, i64 v_stride_b, i64 v_stride_h, i64 v_stride_m, i64 mask_b, i64 mask_h, i64 mask_n,
-                    i64 mask_m, i64 mask_rows, double scale, i64 causal) {
+                    i64 mask_m, i64 mask_rows, double scale, i64 causal, i64 window_) {
     next_may_start();
     const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
-    // Without splits neither the length is waited for before keys are read, nor anything before their pages are known: these
-    // are not what the kernel before writes.
-    const bool whole = gridDim.x == 1;
+    const int window = static_cast<int>(window_);  // how many positions a query sees, its own included
+    // Without splits and with all keys in the window, neither the length is waited for before keys are read, nor anything before
+    // their pages are known: these are not what the kernel before writes.
+    const bool whole = gridDim.x == 1 && window >= m;
     const int* const pages = table + static_cast<i64>(blockIdx.z) * table_stride;
     int page[AHEAD];  // of the keys that are read next
     const auto find_pages = [&](int base, int farthest) {
@@ -51,10 +52,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const i64 row = blockIdx.z, kv_head = blockIdx.y % kv_heads, first = blockIdx.y / kv_heads * Q;
     const i64 group = heads / kv_heads, queries = n * group;
     const int length = static_cast<int>(lengths ? min(lengths[row], m) : m);
-    const int splits = max(min(static_cast<int>(gridDim.x), (length + LEAST - 1) / LEAST), 1);
+    const int left = max(length - static_cast<int>(n - 1) - window, 0);  // keys that no query sees any more
+    const int splits = max(min(static_cast<int>(gridDim.x), (length - left + LEAST - 1) / LEAST), 1);
     if (blockIdx.x >= splits) return;
-    const int share = (length + splits - 1) / splits;
-    const int begin = static_cast<int>(blockIdx.x) * share, end = min(begin + share, length);
+    const int share = (length - left + splits - 1) / splits;
+    const int begin = left + static_cast<int>(blockIdx.x) * share, end = min(begin + share, length);
 
     const float factor = static_cast<float>(scale) * LOG2E;  // scores in powers of two
     float query[Q][SIZE], sums[Q][SIZE], highest[Q], totals[Q];
@@ -96,7 +98,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
                 for (int i = 0; i < SIZE; ++i) score = fmaf(query[j][i], features[i], score);
                 score = lanes_sum(score);
-                if (at >= end || at >= visible[j]) {
+                if (at >= end || at >= visible[j] || at < visible[j] - window) {
                     score = -infinity();
                 } else if (mask) {
                     const i64 index = min(first + j, queries - 1);

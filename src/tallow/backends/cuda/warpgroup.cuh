@@ -103,3 +103,12 @@ template <int FIRST, int COUNT, int N> DEVICE void hide(float (&scores)[N], int 
     for (int i = FIRST / 2; i < COUNT / 2; ++i)
         if (key + i / 4 * 8 + i % 2 >= visible[i / 2 % 2]) scores[i] = -infinity();
 }
+
+// Likewise keys that lie `window` and more before `visible`.
+template <int FIRST, int COUNT, int N>
+DEVICE void hide_left(float (&scores)[N], int first_key, const int (&visible)[2], int window) {
+    const int key = first_key + static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+    for (int i = FIRST / 2; i < COUNT / 2; ++i)
+        if (key + i / 4 * 8 + i % 2 < visible[i / 2 % 2] - window) scores[i] = -infinity();
+}
