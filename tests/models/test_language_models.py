@@ -135,6 +135,29 @@ def test_heads_of_odd_or_uneven_size():
         LlamaConfig.from_dict(SIZES | {"hidden_size": 50})
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+        ("llama", {"sliding_window": 5}),
+    ],
+)
+def test_steps_in_windows_are_recorded(name, changes):
+    model = make(name, **changes)
+    ids = np.random.default_rng(0).integers(0, 97, (2, 30)).tolist()
+    expected = logits(model, ids, model.new_cache(2, 30))
+    whole = make(name)
+    assert not np.allclose(expected[:, 9:], logits(whole, ids, whole.new_cache(2, 30))[:, 9:], atol=1e-3)
+    cache = model.new_cache(2, 30)
+    logits(model, [row[:3] for row in ids], cache)
+    step = DecodeStep(model, cache)
+    for at in range(3, 30):
+        found = np.stack(step([row[at] for row in ids], [[], []]))[:, 0]
+        np.testing.assert_array_equal(found, expected[:, at])
+    assert step.recordable
+
+
 def test_windows():
     def windows(**changes):
         return Qwen2Config.from_dict(SIZES | changes).windows

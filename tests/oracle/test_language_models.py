@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tallow.models.registry import find_class
+from tallow.runtime.step import DecodeStep
 from tallow.tensor import Tensor
 from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.var_builder import VarBuilder
@@ -115,6 +116,17 @@ def test_step_by_step_after_a_chunk(pair):
     parts = [logits(ours, [PROMPT[:33]], cache)]
     parts += [logits(ours, [[token]], cache) for token in PROMPT[33:]]
     assert relative_error(np.concatenate(parts, axis=1)[0], reference(theirs, PROMPT)) < 2e-5
+
+
+def test_recorded_steps_after_a_chunk(pair):
+    """Of models with windows as well, which keys leave all the while."""
+    theirs, ours = pair
+    cache = ours.new_cache(1, 70)
+    logits(ours, [PROMPT[:33]], cache)
+    step = DecodeStep(ours, cache)
+    got = np.concatenate([np.array(step([token], [[]])[0]) for token in PROMPT[33:]])
+    assert step.recordable
+    assert relative_error(got, reference(theirs, PROMPT)[33:]) < 2e-5
 
 
 def test_a_batch_of_unequal_rows(pair):

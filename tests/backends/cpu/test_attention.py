@@ -146,7 +146,9 @@ def test_windows_of_any_shape(b, n, m, kv_heads, group, d, window, seed):
     st.sampled_from([1, 2, 5]),
     st.integers(0, 99),
 )
-def test_a_window_has_the_same_bits_however_the_text_is_cut(threads, first, chunks, group, d, dtype, window, count, seed):
+def test_a_window_has_the_same_bits_however_the_text_is_cut(
+    threads, first, chunks, group, d, dtype, window, count, seed
+):
     n = first + sum(chunks)
     q, k, v = draw((2, n, 2 * group, d), seed), draw((2, n, 2, d), seed + 1), draw((2, n, 2, d), seed + 2)
     whole = KVCache(2, 2, d, n, dtype=dtype)

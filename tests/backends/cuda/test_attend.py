@@ -19,8 +19,10 @@ pytestmark = needs_card
     ("heads", "kv_heads", "d"), [(4, 2, 64), (16, 8, 128), (3, 1, 32), (2, 2, 16), (32, 4, 128), (4, 4, 256)]
 )
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("held", [0, 5, 300, 1500])
-def test_attention_to_a_cache_that_grows(dtype, heads, kv_heads, d, batch, held):
+@pytest.mark.parametrize(
+    ("held", "window"), [(0, None), (5, None), (300, None), (1500, None), (0, 2), (300, 1), (300, 299), (1500, 256)]
+)
+def test_attention_to_a_cache_that_grows(dtype, heads, kv_heads, d, batch, held, window):
     gains = [put(numbers(d, seed=seed), dtype) for seed in (7, 8)]
     inputs = [put(numbers(batch, 1, count, d, seed=i), dtype) for i, count in enumerate([heads, kv_heads, kv_heads])]
     weight = put(numbers(64, heads * d, seed=9) / (heads * d) ** 0.5, dtype)
@@ -36,7 +38,7 @@ def test_attention_to_a_cache_that_grows(dtype, heads, kv_heads, d, batch, held)
         def run(cache=cache):
             q, k, v = inputs
             q = ops.rope_append(q, k, v, cache, cos, sin, q_norm=gains[0], k_norm=gains[1], interleaved=d == 64)
-            y = ops.attention(q, cache, causal=True)
+            y = ops.attention(q, cache, causal=True, window=window)
             return ops.linear(y.reshape(batch, 1, -1), weight)
 
         results = []

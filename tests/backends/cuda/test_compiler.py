@@ -19,9 +19,9 @@ SPLIT = {"T": "bf16", "C": "bf16", "D": 128, "Q": 1, "THREADS": 512, "PAGED": 1}
 BLOCKS = {"X": "bf16", "W": "f32", "ROWS": 4, "TILES": 1, "WARPS": 4, "AT_ONCE": 8, "GATED": 0, "NORM": 0,
           "FORMAT": "Blocks<bf16,4,32,0,1,0>"}  # fmt: skip
 ATTEND = {"T": "bf16", "HEAD": 128, "QUERIES": 2, "CLUSTER": 8, "AT_ONCE": 4, "DEPTH": 2}
-HOPPER = {"T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0, "PAGED": 0}
+HOPPER = {"WINDOWED": 0, "T": "bf16", "HEAD": 64, "GROUPS": 1, "RESIDENT": 4, "STAGES": 2, "ROTARY": 0, "PAGED": 0}
 WHOLE = {"T": "bf16", "ROTARY": 0}
-FLASH = {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0, "PAGED": 0}
+FLASH = {"T": "bf16", "HEAD": 128, "TILES": 2, "MASKED": 0, "WINDOWED": 0, "PAGED": 0}
 VARIANTS = [
     ("norm.cu", NORM),
     ("norm.cu", NORM | {"T": "f16", "ROW": 4, "VECTOR": 1, "COUNT": 1}),
@@ -63,12 +63,14 @@ VARIANTS = [
     ("attention_flash.cu", FLASH),
     ("attention_flash.cu", FLASH | {"T": "f16", "HEAD": 256, "TILES": 1, "PAGED": 1}),
     ("attention_flash.cu", FLASH | {"HEAD": 64, "PAGED": 1}),
+    ("attention_flash.cu", FLASH | {"MASKED": 1, "WINDOWED": 1}),
     ("attention_flash.cu", FLASH | {"T": "f16", "HEAD": 24, "TILES": 1, "MASKED": 1}),
     ("attention_whole.cu", WHOLE),
     ("attention_whole.cu", WHOLE | {"T": "f16", "ROTARY": 1}),
     ("attention_hopper.cu", HOPPER),
     ("attention_hopper.cu", HOPPER | {"GROUPS": 2, "RESIDENT": 2, "ROTARY": 1}),
     ("attention_hopper.cu", HOPPER | {"T": "f16", "HEAD": 128, "RESIDENT": 2}),
+    ("attention_hopper.cu", HOPPER | {"HEAD": 128, "RESIDENT": 2, "PAGED": 1, "WINDOWED": 1}),
     ("attention_hopper.cu", HOPPER | {"HEAD": 128, "RESIDENT": 2, "ROTARY": 1}),
     ("attention_hopper.cu", HOPPER | {"HEAD": 128, "RESIDENT": 2, "PAGED": 1}),
 ]

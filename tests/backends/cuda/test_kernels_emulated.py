@@ -38,6 +38,11 @@ SELECTED = {
     "a recording": ("kernels", "recording and bfloat16"),
     # Of this card's own kernel a tile takes milliseconds: any shape, as of the portable ones, would take minutes.
     "attention": ("kernels", "test_attention and not turns and portable and (float32 or bfloat16)"),
+    "windows": (
+        "kernels",
+        "test_windows and bfloat16 and (split or turned and 90-64 or heads0 and (70-7-64 or 70-100-128 or "
+        "portable and (1-1-64 or 3-100-64 or 70-64-24 or 130-100-128)))",
+    ),
     "whole heads": (
         "kernels",
         "test_whole_heads and bfloat16 and heads1 and True and (turned and 201 or not turned and (1-129 or 256-208))",
@@ -45,12 +50,12 @@ SELECTED = {
     "masks": ("kernels", "fewer_rows and bfloat16 or may_hold_anything and (portable and 64 or card and bfloat16)"),
     "fp8": ("fp8", "(quantised_on or rows_and or swiglu and 40-5) and bfloat16 or says_nearly or recorded"),
     "what a step says of tokens": ("models", "found_by_the_step or is_cancelled"),
-    "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16 or goes_on"),
+    "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16 or goes_on or windows"),
     "what a model keeps": ("models", "serves_the_next or end_early or goes_with or given_up or grows"),
     "what goes back": ("given_back", "given_back"),
     "pages": ("pages", "rows"),
     "on the way": ("fusion", "(bfloat16 or not part_of_what_reads and not in_its_turn) and not linear"),
-    "an append on the way": ("attend", "bfloat16 and (full or grows and (5 or 1500) and (16-8-128 or 3-1-32))"),
+    "an append on the way": ("attend", "bfloat16 and (full or grows and (5-None or 1500 or 300-1- or 0-2) and (16-8-128 or 3-1-32))"),
     "launches": ("launch", "takes or threads or together or sources"),
     "copies": ("copy", "bfloat16 or complex128 or repeated or fit"),
     "odd addresses": ("kernels", "odd_address and bfloat16"),

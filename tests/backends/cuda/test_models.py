@@ -18,7 +18,7 @@ from tallow.runtime import kept, step
 from tallow.runtime.capture import Recording
 from tallow.runtime.cards import Arriving
 from tallow.runtime.memory import CHUNK
-from tallow.runtime.step import RecordedStep
+from tallow.runtime.step import DecodeStep, RecordedStep
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
 from tests.backends.cuda.card import error, needs_card, numbers
@@ -134,6 +134,23 @@ def test_replayed_steps_equal_eager_ones(dtype):
             assert recording.replay() is recording.result
         assert error(recording.result.float(), expected.float()) <= (1e-6 if dtype == "float32" else 2e-2)
     assert recorded.layers[1].held.tolist() == recorded.lengths.tolist() == eager.lengths.tolist() == [25, 25]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_steps_in_windows_are_recorded(dtype):
+    """While keys leave the windows of two of the three layers."""
+    windows = {"use_sliding_window": True, "sliding_window": 22, "max_window_layers": 1}
+    model = Qwen3(Qwen3Config.from_dict(QWEN | windows), VarBuilder.random(0, dtype, "cuda"))
+    prompt = Tensor(np.random.default_rng(1).integers(0, 500, (2, 20)))
+    eager, cache = model.new_cache(2, 60), model.new_cache(2, 60)
+    for each in (eager, cache):
+        model.hidden(prompt, each)
+    step = DecodeStep(model, cache)
+    for at in range(6):
+        expected = model.logits(model.hidden(Tensor(np.full((2, 1), at)), eager)).float()
+        found = np.stack(step([at, at], [[], []]))
+        assert error(Tensor(found), expected) <= (1e-6 if dtype == "float32" else 2e-2)
+    assert step.recordable
 
 
 def test_what_cannot_be_recorded_is_named_and_leaves_the_card_usable():
