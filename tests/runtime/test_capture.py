@@ -137,7 +137,8 @@ def test_functions_of_one_operand_are_recorded(name, shape):
 @pytest.mark.parametrize("name", TWO)
 @pytest.mark.parametrize(
     "shapes",
-    [((5,), (5,)), ((2, 3, 7), (7,)), ((300, 100), (100,)), ((1,), (4, 6)), ((3, 1, 5), (2, 1)), ((), (3, 2)), ((4, 1), (1, 9))],
+    [((5,), (5,)), ((2, 3, 7), (7,)), ((300, 100), (100,)), ((1,), (4, 6)), ((3, 1, 5), (2, 1)), ((), (3, 2)),
+     ((4, 1), (1, 9))],
 )  # fmt: skip
 def test_functions_of_two_operands_are_recorded(name, shapes):
     a, b = (Tensor(floats(*shape, seed=i).copy()) for i, shape in enumerate(shapes))

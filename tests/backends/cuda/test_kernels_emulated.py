@@ -39,8 +39,8 @@ SELECTED = {
     # Of this card's own kernel a tile takes milliseconds: any shape, as of the portable ones, would take minutes.
     "attention": ("kernels", "test_attention and not turns and portable and (float32 or bfloat16)"),
     "windows": (
-        "kernels",
-        "test_windows and bfloat16 and (split or turned and 90-64 or heads0 and (70-7-64 or 70-100-128 or "
+        "windows",
+        "bfloat16 and (split or turned and 90-64 or heads0 and (70-7-64 or 70-100-128 or "
         "portable and (1-1-64 or 3-100-64 or 70-64-24 or 130-100-128)))",
     ),
     "whole heads": (
@@ -55,7 +55,10 @@ SELECTED = {
     "what goes back": ("given_back", "given_back"),
     "pages": ("pages", "rows"),
     "on the way": ("fusion", "(bfloat16 or not part_of_what_reads and not in_its_turn) and not linear"),
-    "an append on the way": ("attend", "bfloat16 and (full or grows and (5-None or 1500 or 300-1- or 0-2) and (16-8-128 or 3-1-32))"),
+    "an append on the way": (
+        "attend",
+        "bfloat16 and (full or grows and (5-None or 1500 or 300-1- or 0-2) and (16-8-128 or 3-1-32))",
+    ),
     "launches": ("launch", "takes or threads or together or sources"),
     "copies": ("copy", "bfloat16 or complex128 or repeated or fit"),
     "odd addresses": ("kernels", "odd_address and bfloat16"),
