@@ -93,8 +93,13 @@ class Kernel:
         words = [value.data.ptr if type(value) is _Array else value or 0 for value in arguments]
         packing = _packing(tuple(map(type, arguments)))
         packing.pack_into(room.words, 0, *sizes, shared, stream, *attributes, *words)
-        room.size.value = 8 * len(words)
-        status = _launcher()(room.config, self._address, None, room.extra)
+        if self._together:  # whose arguments the driver takes one by one alone
+            begin = room.config + struct.calcsize(_CONFIG)
+            places = (ctypes.c_void_p * len(words))(*range(begin, begin + 8 * len(words), 8))
+            status = _launcher()(room.config, self._address, ctypes.addressof(places), None)
+        else:
+            room.size.value = 8 * len(words)
+            status = _launcher()(room.config, self._address, None, room.extra)
         if status:
             raise driver.CUDADriverError(status)
 

@@ -35,8 +35,8 @@ DEVICE float number(u32 order) {
     return __uint_as_float(order & 0x80000000u ? order & 0x7fffffffu : ~order);
 }
 
-// Waits until all blocks of a row are here, which a cooperative launch lets run at once; each sees what the others wrote before. The highest bit of the counter
-// changes when all have come.
+// Waits until all blocks of a row are here, which a cooperative launch lets run at once; each sees what the others wrote
+// before. The highest bit of the counter changes when all have come.
 DEVICE void meet(u32* counter) {
     __syncthreads();
     if (threadIdx.x == 0) {

@@ -42,9 +42,7 @@ def sample(
     name = NAMES[x.dtype]
     one = 2.0 ** (62 - vocab.bit_length())  # the likeliest token's probability as a whole number: no sum overflows
     options = (float(temperature), int(top_k), float(top_p), float(min_p), one)
-    most = (
-        multiprocessors()
-    )  # blocks wait for each other: a cooperative launch is refused if they cannot all run at once
+    most = multiprocessors()  # blocks wait for each other: a launch of more than can run at once would be refused
     for first in range(0, rows, most):
         part = slice(first, min(first + most, rows))
         count = part.stop - part.start

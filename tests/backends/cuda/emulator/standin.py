@@ -287,9 +287,15 @@ class Loaded:
 def launch(config, address, parameters, extra):
     """cuLaunchKernelEx, as kernels.py calls it. ``packed.letters`` says of what types the arguments are."""
     x, y, z, *block, shared, _, _, _ = struct.unpack("7I2PI", ctypes.string_at(config, struct.calcsize("7I2PI")))
-    pointer, buffer, size, where, end = (ctypes.c_void_p * 5).from_address(extra)
-    assert (parameters, pointer, size, end) == (None, 1, 2, None)
-    function, given = Loaded.all[address].function, ctypes.string_at(buffer, ctypes.c_size_t.from_address(where).value)
+    function = Loaded.all[address].function
+    if parameters is None:
+        pointer, buffer, size, where, end = (ctypes.c_void_p * 5).from_address(extra)
+        assert (pointer, size, end) == (1, 2, None)
+        given = ctypes.string_at(buffer, ctypes.c_size_t.from_address(where).value)
+    else:  # one by one, each of 8 bytes
+        assert extra is None
+        places = (ctypes.c_void_p * len(packed.letters)).from_address(parameters)
+        given = b"".join(ctypes.string_at(place, 8) for place in places)
     values, at = [], 0
     while at < len(given):
         part = given[at : at + function.size(len(values))]
