@@ -162,7 +162,9 @@ def test_rows_and_the_whole(dtype, kind, out, inputs):
     assert error(found.float(), ops.embedding(ids, Tensor(matrix.dequantize()))) <= TOLERANCE[dtype]
     assert np.isnan(ops.embedding(tl.asarray([out, -1], device="cuda"), weight).float().numpy()).all()
     assert weight.nbytes >= matrix.nbytes
-    assert np.array_equal(weight.to("cpu").dequantize().numpy(), quantize_fp8(matrix.dequantize()).dequantize())
+    moved = weight.to("cpu")  # which has no kernels for E4M3
+    assert moved.storage == "float16"
+    assert np.array_equal(moved.dequantize().numpy(), matrix.dequantize().astype(np.float16).astype(np.float32))
 
 
 @pytest.mark.parametrize("kind", ["rows", "blocks"])
