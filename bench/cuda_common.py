@@ -17,8 +17,8 @@ import numpy as np
 from common import Worker, versions
 
 import tallow as tl
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BY_NAME
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BY_NAME
 from tallow.weights.random import RandomSource
 
 RESULTS = Path(__file__).parent / "results"

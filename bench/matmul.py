@@ -15,7 +15,7 @@ OURS = """
 import sys, numpy as np, tallow as tl
 from common import serve
 from tallow import ops
-from tallow.weights.weight import make_weight
+from tallow.matrix.weight import make_weight
 tl.set_num_threads(int(sys.argv[1]))
 m, k, n = map(int, sys.argv[2:])
 x, weight = (np.random.randn(*s).astype(np.float32) for s in ((m, k), (n, k)))

@@ -1,4 +1,4 @@
-"""Writes src/tallow/weights/blocks/iq_grids.py from the codebooks in the `gguf` package (pip install gguf).
+"""Writes src/tallow/matrix/blocks/iq_grids.py from the codebooks in the `gguf` package (pip install gguf).
 
 The codebooks of the IQ formats were found by search when the formats were made; nothing shorter defines them. Each is
 packed here to two bits an entry (three for IQ3) and written in base 85.
@@ -58,5 +58,5 @@ def packed(name: str) -> str:
 
 if __name__ == "__main__":
     body = "".join(packed(name) for name in ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S"))
-    target = Path(__file__).parents[1] / "src/tallow/weights/blocks/iq_grids.py"
+    target = Path(__file__).parents[1] / "src/tallow/matrix/blocks/iq_grids.py"
     target.write_text(HEAD + body + "}  # fmt: skip\n")

@@ -51,7 +51,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _MODULES = {
     "fft": "tallow.ops.fft",
-    "hub": "tallow.weights.hub",
+    "hub": "tallow.hub",
     "linalg": "tallow.ops.linalg",
     "media": "tallow.media",
     "nn": "tallow.nn",
@@ -82,6 +82,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:  # the same for type checkers and editors
     from tallow import _cpu as _cpu
     from tallow import dtypes as dtypes
+    from tallow import hub as hub
     from tallow import media as media
     from tallow import nn as nn
     from tallow import ops as ops
@@ -113,7 +114,6 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from tallow.runtime.threads import get_num_threads as get_num_threads
     from tallow.runtime.threads import set_num_threads as set_num_threads
     from tallow.tensor import Tensor as Tensor
-    from tallow.weights import hub as hub
     from tallow.weights.safetensors import save_safetensors as save_safetensors
     from tallow.weights.var_builder import VarBuilder as VarBuilder
 

@@ -10,9 +10,9 @@ import pytest
 
 import tallow as tl
 from tallow.device import default_device
+from tallow.hub.installed import find_installed
 from tallow.runtime import resident
-from tallow.weights.installed import find_installed
-from tests.hub_server import Hub
+from tests.hub.hub_server import Hub
 from tests.models import tiny_clap, tiny_dino
 from tests.ops.both import tensor
 

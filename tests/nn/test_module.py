@@ -5,9 +5,9 @@ import pytest
 
 import tallow as tl
 from tallow import nn
+from tallow.matrix.weight import Weight
 from tallow.nn.module import Module
 from tallow.weights.var_builder import VarBuilder
-from tallow.weights.weight import Weight
 from tests.ops.both import tensor
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tallow import ops
 from tallow.errors import ArgumentError, ShapeError
-from tallow.weights.weight import make_weight
+from tallow.matrix.weight import make_weight
 from tests.ops.both import both, relative_error, tensor
 from tests.ops.test_activation import FORMULAS
 

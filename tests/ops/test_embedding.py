@@ -3,7 +3,7 @@ import pytest
 
 from tallow import ops
 from tallow.errors import BoundsError, DTypeError
-from tallow.weights.weight import make_weight
+from tallow.matrix.weight import make_weight
 from tests.ops.both import both, tensor
 
 TABLE = np.random.default_rng(0).standard_normal((11, 6)).astype(np.float32)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tallow.weights.blocks import REFUSED, TYPES, dequantize
-from tallow.weights.blocks.encode import ENCODERS, quantize
+from tallow.matrix.blocks import REFUSED, TYPES, dequantize
+from tallow.matrix.blocks.encode import ENCODERS, quantize
 
 gguf = pytest.importorskip("gguf", reason="needs the package gguf")
 pytestmark = pytest.mark.oracle

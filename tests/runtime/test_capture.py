@@ -6,11 +6,11 @@ import pytest
 import tallow as tl
 from tallow import ops
 from tallow.errors import BoundsError, CaptureError
+from tallow.matrix.weight import make_weight
 from tallow.ops import KVCache, dispatch
 from tallow.runtime import step
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tallow.weights.weight import make_weight
 
 
 def floats(*shape, seed=0):

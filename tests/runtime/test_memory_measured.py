@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tallow import hub
 from tallow.models.registry import find_class
 from tallow.models.whisper import WhisperConfig
 from tallow.runtime.memory import estimate_checkpoint
-from tallow.weights import hub
 from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.random import RandomSource
 from tallow.weights.safetensors import save_safetensors

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallow.errors import ModelNotFoundError, WeightsError
+from tallow.matrix.quantize import Int8Matrix
 from tallow.weights.ctranslate2 import CTranslate2File
-from tallow.weights.quantize import Int8Matrix
 
 from .ct2 import WHISPER_ALIASES, ct2_bytes, whisper_variables
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallow.errors import ModelNotFoundError, WeightsError
-from tallow.weights.block_matrix import BlockMatrix
+from tallow.matrix.block_matrix import BlockMatrix
 from tallow.weights.gguf import GGUFFile, SplitGGUF, open_gguf
 
 from .gguf_bytes import ARRAY, NUMBERS, STRING, U32, array, gguf, pair, tensor

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tallow.errors import DTypeError, WeightsError
-from tallow.weights.blocks import BY_NAME
-from tallow.weights.blocks.encode import quantize
+from tallow.matrix.blocks import BY_NAME
+from tallow.matrix.blocks.encode import quantize
 from tallow.weights.gguf import open_gguf
 from tallow.weights.gguf_write import PLAIN, NewTensor, save_gguf
 

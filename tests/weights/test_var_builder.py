@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from tallow.errors import DTypeError, ShapeError, WeightsError
+from tallow.matrix import weight as weight_module
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BY_NAME
+from tallow.matrix.quantize import quantize_int8
 from tallow.tensor import Tensor
-from tallow.weights import weight as weight_module
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BY_NAME
-from tallow.weights.quantize import quantize_int8
 from tallow.weights.safetensors import save_safetensors
 from tallow.weights.source import TensorInfo
 from tallow.weights.var_builder import VarBuilder

@@ -24,9 +24,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the model's kind, sizes and memory."""
     from tallow.cli.transcribe import full_name
     from tallow.device import CPU
+    from tallow.hub.locate import resolve
     from tallow.runtime.memory import estimate_checkpoint, free_bytes
     from tallow.weights.checkpoint import open_checkpoint
-    from tallow.weights.hub import resolve
 
     checkpoint = open_checkpoint(resolve(full_name(args.model)))
     estimate = estimate_checkpoint(checkpoint, args.dtype, quantize=args.quantize)

@@ -29,8 +29,8 @@ from tallow.text.tool_calls import marks, signatures, split_tool_calls
 from tallow.weights.var_builder import VarBuilder
 
 if TYPE_CHECKING:
+    from tallow.matrix.weight import Weight
     from tallow.weights.checkpoint import Checkpoint
-    from tallow.weights.weight import Weight
 
 INT8_GROUP = 16  # inputs that share a scale: with one for each row perplexity rises by 4 %, with groups of 32 by 0.6 %
 

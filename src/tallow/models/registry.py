@@ -10,12 +10,12 @@ from tallow import dtypes
 from tallow.device import Device, as_device
 from tallow.dtypes import DType
 from tallow.errors import OutOfMemoryError, WeightsError
+from tallow.hub.locate import as_name, resolve
 from tallow.models.leftovers import check_unused
 from tallow.runtime import memory
 from tallow.runtime.resident import keep
 from tallow.trace import span
 from tallow.weights.checkpoint import Checkpoint, open_checkpoint
-from tallow.weights.hub import as_name, resolve
 from tallow.weights.var_builder import VarBuilder
 
 # Hugging Face's model_type -> the module and the class in it. Imported when first asked for.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tallow.device import Device, as_device
 from tallow.dtypes import DType, as_dtype
+from tallow.matrix.weight import Weight
 from tallow.runtime.resident import missing
 from tallow.tensor import Tensor
-from tallow.weights.weight import Weight
 
 Self = TypeVar("Self", bound="Module")
 

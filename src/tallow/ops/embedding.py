@@ -9,7 +9,7 @@ from tallow.ops.dispatch import operation
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tallow.weights.weight import Weight
+    from tallow.matrix.weight import Weight
 
 
 @operation

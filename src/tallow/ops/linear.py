@@ -11,7 +11,7 @@ from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tallow.weights.weight import Weight
+    from tallow.matrix.weight import Weight
 
 
 @operation

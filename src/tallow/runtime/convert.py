@@ -14,18 +14,19 @@ import numpy as np
 
 from tallow.dtypes import as_dtype
 from tallow.errors import ArgumentError, WeightsError
+from tallow.hub.locate import resolve
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks.encode import ENCODERS, quantize
+from tallow.matrix.weight import Stored
 from tallow.nn.rope_scaling import rotary_frequencies
 from tallow.text.language import TEMPLATES_FOLDER, Text
 from tallow.text.tokenizer_export import gguf_text
 from tallow.weights.adapters.decoder import ATTENTION, MLP
 from tallow.weights.adapters.gguf_export import gguf_names, gguf_rows, gguf_settings
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks.encode import ENCODERS, quantize
 from tallow.weights.checkpoint import Checkpoint, open_checkpoint
 from tallow.weights.gguf_write import PLAIN, NewTensor, save_gguf
-from tallow.weights.hub import resolve
 from tallow.weights.safetensors import write_safetensors
-from tallow.weights.source import Array, Stored
+from tallow.weights.source import Array
 
 STORAGES = (*PLAIN, *ENCODERS, "int8", "int4")
 _NAMES = {"int8": "q8_0", "int4": "q4_1"}
@@ -100,7 +101,7 @@ def _gguf_tensor(
     storage: str | None,
 ) -> NewTensor:
     """How one tensor is stored, and how it is made."""
-    from tallow.weights.blocks import BY_NAME
+    from tallow.matrix.blocks import BY_NAME
 
     found = checkpoint.source.read(ours)
     if len(shape) != 2:

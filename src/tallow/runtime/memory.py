@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from tallow.device import CPU, Device
 from tallow.dtypes import DType, as_dtype
 from tallow.errors import WeightsError
+from tallow.matrix.fp8 import E4M3
+from tallow.matrix.weight import BLOCK_STORAGES, multiplies_fp8
 from tallow.weights.checkpoint import Checkpoint
-from tallow.weights.fp8 import E4M3
 from tallow.weights.source import TensorInfo
-from tallow.weights.weight import BLOCK_STORAGES, multiplies_fp8
 
 _FLOAT16, _FLOAT32 = 2, 4
 _SCALE = 4  # bytes of a scale in int8

@@ -16,8 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from tallow.errors import WeightsError
+from tallow.matrix.quantize import Int8Matrix
 from tallow.weights.cursor import Cursor
-from tallow.weights.quantize import Int8Matrix
 from tallow.weights.source import MAX_AXES, Array, MappedFile, TensorInfo, byte_count
 
 _VERSIONS = range(4, 7)  # 4 brought dtype ids; 6 is the newest

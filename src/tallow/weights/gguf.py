@@ -16,8 +16,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from tallow.errors import WeightsError
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BlockType, dequantize, type_of_id
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BlockType, dequantize, type_of_id
 from tallow.weights.gguf_header import Header, read_header
 from tallow.weights.source import Array, JoinedFiles, MappedFile, TensorInfo, byte_count
 

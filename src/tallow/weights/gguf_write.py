@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tallow.errors import DTypeError
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BY_NAME, BlockType
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BY_NAME, BlockType
 from tallow.weights.safetensors import write_atomically
 
 Array = np.ndarray[Any, Any]

@@ -11,13 +11,9 @@ from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 import numpy as np
 
 from tallow.errors import ModelNotFoundError, WeightsError
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.fp8 import Fp8Matrix
-from tallow.weights.quantize import Int8Matrix
+from tallow.matrix.weight import Stored
 
 Array = np.ndarray[Any, Any]
-Stored = Array | Int8Matrix | Fp8Matrix | BlockMatrix
-"""What a source gives: plain numbers, or a matrix that is quantised in its file."""
 
 MAX_AXES = 32  # more than any model has; NumPy takes 64
 _MAX_ELEMENTS = 1 << 48

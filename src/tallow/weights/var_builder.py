@@ -13,16 +13,14 @@ from tallow import dtypes
 from tallow.device import CPU, Device, as_device
 from tallow.dtypes import DType
 from tallow.errors import DTypeError, ShapeError, WeightsError
-from tallow.tensor import Tensor
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.fp8 import Fp8Matrix
-from tallow.weights.quantize import Int8Matrix
-from tallow.weights.random import RandomSource
-from tallow.weights.source import Source, Stored
-from tallow.weights.weight import (
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.fp8 import Fp8Matrix
+from tallow.matrix.quantize import Int8Matrix
+from tallow.matrix.weight import (
     BLOCK_STORAGES,
     NO_FP8,
     STORAGES,
+    Stored,
     Weight,
     make_stacked,
     make_weight,
@@ -31,6 +29,9 @@ from tallow.weights.weight import (
     stacked,
     widened_storage,
 )
+from tallow.tensor import Tensor
+from tallow.weights.random import RandomSource
+from tallow.weights.source import Source
 
 Shape = int | Sequence[int]
 log = logging.getLogger("tallow.weights")

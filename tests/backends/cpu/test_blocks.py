@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tallow import ops
 from tallow.backends.cpu.packing import PackedMatrix, pack
 from tallow.errors import BoundsError, DTypeError
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BY_NAME
+from tallow.matrix.weight import BLOCK_STORAGES, Weight, make_weight
 from tallow.tensor import Tensor
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BY_NAME
-from tallow.weights.weight import BLOCK_STORAGES, Weight, make_weight
 
 KINDS = BLOCK_STORAGES["cpu"]
 kinds = st.sampled_from(KINDS)

@@ -9,8 +9,8 @@ import tallow as tl
 from tallow import ops
 from tallow.backends.cpu.packing import PackedMatrix
 from tallow.errors import ShapeError
+from tallow.matrix.weight import make_weight
 from tallow.ops.dispatch import OPERATIONS
-from tallow.weights.weight import make_weight
 
 ACTIVATIONS = [None, "gelu", "gelu_tanh", "silu", "relu"]
 layouts = st.sampled_from(["channels first", "channels last", "every other"])

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tallow import ops
 from tallow.backends.cpu.packing import PackedMatrix, pack
 from tallow.errors import ShapeError, WeightsError
+from tallow.matrix.quantize import Int8Matrix, quantize_int8
+from tallow.matrix.weight import Weight, make_weight
 from tallow.tensor import Tensor
-from tallow.weights.quantize import Int8Matrix, quantize_int8
-from tallow.weights.weight import Weight, make_weight
 
 sizes = st.one_of(st.integers(0, 70), st.sampled_from([255, 256, 257, 511, 512, 513, 768, 770, 1600]))
 groups = st.sampled_from([None, None, 8, 32, 64, 256])

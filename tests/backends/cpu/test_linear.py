@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tallow import ops
 from tallow.backends.cpu.packing import PackedMatrix, pack
 from tallow.errors import DTypeError, ShapeError, TallowError
+from tallow.matrix.weight import Weight, make_weight
 from tallow.tensor import Tensor
-from tallow.weights.weight import Weight, make_weight
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 ACTIVATIONS = [None, "gelu", "gelu_tanh", "silu", "relu"]

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallow.backends.cpu.packing import pack
-from tallow.weights.quantize import quantize_int8
+from tallow.matrix.quantize import quantize_int8
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 sizes = st.one_of(st.integers(0, 70), st.sampled_from([95, 96, 97, 128]))

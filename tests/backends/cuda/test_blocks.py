@@ -5,11 +5,11 @@ import pytest
 
 import tallow as tl
 from tallow import ops
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BY_NAME
+from tallow.matrix.quantize import quantize_int8
+from tallow.matrix.weight import BLOCK_STORAGES, Weight, make_weight
 from tallow.tensor import Tensor
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BY_NAME
-from tallow.weights.quantize import quantize_int8
-from tallow.weights.weight import BLOCK_STORAGES, Weight, make_weight
 from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
 
 pytestmark = needs_card

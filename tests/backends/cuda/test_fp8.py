@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 import tallow as tl
 from tallow import ops
 from tallow.device import compute_capability, cuda_trouble
+from tallow.matrix.fp8 import BLOCK, E4M3, Fp8Matrix, quantize_fp8
+from tallow.matrix.weight import Weight, make_weight
 from tallow.models.qwen3 import Qwen3, Qwen3Config
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tallow.weights.fp8 import BLOCK, E4M3, Fp8Matrix, quantize_fp8
 from tallow.weights.random import RandomSource
 from tallow.weights.var_builder import VarBuilder
-from tallow.weights.weight import Weight, make_weight
 from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
 
 old = cuda_trouble(0) is None and compute_capability(0) < (8, 9)

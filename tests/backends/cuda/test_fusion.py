@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import tallow as tl
 from tallow import ops
+from tallow.matrix.weight import make_weight
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tallow.weights.weight import make_weight
 from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
 from tests.backends.cuda.test_blocks import CASES, stored
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 import tallow as tl
 from tallow import ops
 from tallow.errors import ArgumentError, BoundsError
+from tallow.matrix.weight import make_weight
 from tallow.nn import Embedding
 from tallow.ops import KVCache
 from tallow.ops.dispatch import OPERATIONS
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
-from tallow.weights.weight import make_weight
 from tests.backends.cuda.card import TOLERANCE, error, in_any_order, needs_card, numbers, on_both
 
 pytestmark = needs_card

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import tallow as tl
+from tallow.matrix.weight import make_weight
 from tallow.models.registry import find_class
 from tallow.ops import linear
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
-from tallow.weights.weight import make_weight
 from tests.backends.cuda.card import needs_card, numbers
 from tests.backends.cuda.test_models import qwen
 from tests.models import tiny_dino

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from tallow.errors import ModelNotFoundError, WeightsError
+from tallow.matrix.blocks import BY_NAME
 from tallow.nn.rope_scaling import rotary_frequencies
 from tallow.runtime.convert import with_attention_factor
 from tallow.weights.adapters.gguf import from_gguf, gguf_config
 from tallow.weights.adapters.gguf_export import gguf_settings
-from tallow.weights.blocks import BY_NAME
 from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.gguf import GGUFFile
 from tallow.weights.var_builder import VarBuilder

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from tallow.errors import WeightsError
+from tallow.matrix.quantize import quantize_int8
 from tallow.weights.adapters import whisper
 from tallow.weights.adapters.mapped import MappedSource, Piece
 from tallow.weights.ctranslate2 import CTranslate2File
-from tallow.weights.quantize import quantize_int8
 from tallow.weights.safetensors import open_safetensors, save_safetensors
 from tallow.weights.var_builder import VarBuilder
 

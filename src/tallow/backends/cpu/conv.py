@@ -10,10 +10,10 @@ from tallow import _cpu
 from tallow.backends.cpu.linear import ACTIVATIONS, vector_of
 from tallow.backends.cpu.memory import contiguous, empty
 from tallow.backends.cpu.packing import PackedMatrix, pack
+from tallow.matrix.weight import Weight
 from tallow.ops.conv import Pair, check_conv, pair
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
-from tallow.weights.weight import Weight
 
 Array = np.ndarray[Any, Any]
 

@@ -10,10 +10,10 @@ from tallow import _cpu
 from tallow.backends.cpu.memory import contiguous, empty, matrix
 from tallow.backends.cpu.packing import PackedMatrix
 from tallow.errors import BoundsError
+from tallow.matrix.weight import Weight
 from tallow.ops.dispatch import kernel
 from tallow.ops.linear import check_linear
 from tallow.tensor import Tensor
-from tallow.weights.weight import Weight
 
 Array = np.ndarray[Any, Any]
 

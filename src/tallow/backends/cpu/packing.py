@@ -10,8 +10,8 @@ import numpy as np
 from tallow import _cpu
 from tallow.backends.cpu.memory import contiguous
 from tallow.errors import BoundsError, DTypeError, ShapeError, WeightsError
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.quantize import Int8Matrix, quantize_int8
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.quantize import Int8Matrix, quantize_int8
 from tallow.weights.source import is_mapped
 
 Array = np.ndarray[Any, Any]

@@ -14,8 +14,8 @@ from tallow.backends.cuda.memory import explaining
 from tallow.backends.cuda.tiles import HEIGHT, WIDTH, Layout, Planes
 from tallow.backends.cuda.upload import to_card
 from tallow.device import Device
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.quantize import Int8Matrix
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.quantize import Int8Matrix
 
 FEW = 16
 """Rows up to which the kernel that widens in registers beats widening everything and a large product."""

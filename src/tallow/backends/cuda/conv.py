@@ -10,10 +10,10 @@ from tallow.backends.cuda.copy import copy_into, gapless
 from tallow.backends.cuda.kernels import NAMES
 from tallow.backends.cuda.linear import linear
 from tallow.backends.cuda.matrix import CudaMatrix
+from tallow.matrix.weight import Weight
 from tallow.ops.conv import Pair, check_conv, pair
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
-from tallow.weights.weight import Weight
 
 
 @kernel("conv1d", "cuda")

@@ -12,9 +12,9 @@ from tallow.backends.cuda.fp8 import CudaFp8
 from tallow.backends.cuda.kernels import NAMES, function
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.errors import ArgumentError
+from tallow.matrix.weight import Weight
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
-from tallow.weights.weight import Weight
 
 ACTIVATIONS = {None: 0, "gelu": 1, "gelu_tanh": 2, "silu": 3, "relu": 4}
 THREADS = 256

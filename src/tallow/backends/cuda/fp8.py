@@ -12,7 +12,7 @@ from tallow.backends.cuda.kernels import NAMES, function
 from tallow.backends.cuda.upload import to_card
 from tallow.device import Device, compute_capability
 from tallow.errors import WeightsError
-from tallow.weights.fp8 import BLOCK, E4M3, Fp8Matrix
+from tallow.matrix.fp8 import BLOCK, E4M3, Fp8Matrix
 
 _THREADS = 256
 _CHUNK = 1 << 24  # numbers that are quantised at a time

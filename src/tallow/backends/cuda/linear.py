@@ -16,10 +16,10 @@ from tallow.backends.cuda.fp8 import CudaFp8
 from tallow.backends.cuda.kernels import NAMES, blocks_at_once, function, multiprocessors
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.backends.cuda.tiles import HEIGHT
+from tallow.matrix.weight import Weight
 from tallow.ops.dispatch import kernel
 from tallow.ops.linear import check_linear
 from tallow.tensor import Tensor
-from tallow.weights.weight import Weight
 
 FEW = 8
 """Rows up to which a product is bound by reading the weight."""

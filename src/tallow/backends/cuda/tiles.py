@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tallow.errors import ShapeError
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.quantize import Int8Matrix
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.quantize import Int8Matrix
 
 HEIGHT, WIDTH = 16, 64
 SUPER = 256  # columns
@@ -136,7 +136,7 @@ def int8_planes(xp: Any, values: Any, scales: Any) -> Planes:
 
 
 def _codes(xp: Any, parts: dict[str, Any], name: str) -> Any:
-    """(blocks, values in a block) uint8. See ``weights/blocks`` for how they lie in each type."""
+    """(blocks, values in a block) uint8. See ``matrix/blocks`` for how they lie in each type."""
     if name == "q8_0":
         return parts["qs"]
     if name == "q6_k":
@@ -151,14 +151,14 @@ def _codes(xp: Any, parts: dict[str, Any], name: str) -> Any:
 
 
 def _fields(xp: Any, packed: Any, width: int, bits: int) -> Any:
-    """As ``weights/blocks/unpack.fields``."""
+    """As ``matrix/blocks/unpack.fields``."""
     runs = packed.reshape(len(packed), -1, width)
     parts = [runs >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
     return xp.stack(parts, axis=2).reshape(len(packed), -1)
 
 
 def _scales_and_minima(xp: Any, packed: Any) -> Any:
-    """(blocks, 12) -> (blocks, 8, 2). As ``weights/blocks/k_quants.scales_and_minima``."""
+    """(blocks, 12) -> (blocks, 8, 2). As ``matrix/blocks/k_quants.scales_and_minima``."""
     first, second, rest = packed[:, :4], packed[:, 4:8], packed[:, 8:]
     scales = xp.concatenate([first & 63, rest & 15 | first >> 2 & 48], axis=1)
     minima = xp.concatenate([second & 63, rest >> 4 | second >> 2 & 48], axis=1)

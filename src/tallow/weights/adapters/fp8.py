@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tallow.errors import WeightsError
-from tallow.weights.fp8 import BLOCK, E4M3, Fp8Matrix
-from tallow.weights.source import Source, Stored, TensorInfo, short
+from tallow.matrix.fp8 import BLOCK, E4M3, Fp8Matrix
+from tallow.matrix.weight import Stored
+from tallow.weights.source import Source, TensorInfo, short
 
 _SCALES = "_scale_inv"  # what numbers are multiplied with, whatever the name says
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tallow.errors import WeightsError
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.weight import Stored
 from tallow.weights.adapters.gguf import LAYER, OUTER, row_order
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.source import Array, Source, Stored, short
+from tallow.weights.source import Array, Source, short
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tallow.errors import WeightsError
-from tallow.weights.source import Array, Source, Stored, TensorInfo
+from tallow.matrix.weight import Stored
+from tallow.weights.source import Array, Source, TensorInfo
 
 
 class Piece(NamedTuple):

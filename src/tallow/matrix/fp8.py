@@ -14,8 +14,8 @@ import ml_dtypes
 import numpy as np
 
 from tallow.errors import DTypeError, ShapeError
-from tallow.weights.block_matrix import widened
-from tallow.weights.quantize import absmax_scales
+from tallow.matrix.block_matrix import widened
+from tallow.matrix.quantize import absmax_scales
 
 Array = np.ndarray[Any, Any]
 E4M3 = np.dtype(ml_dtypes.float8_e4m3fn)

@@ -11,7 +11,7 @@ import numpy as np
 from tallow.errors import ShapeError
 
 if TYPE_CHECKING:
-    from tallow.weights.blocks import BlockType
+    from tallow.matrix.blocks import BlockType
 
 Array = np.ndarray[Any, Any]
 
@@ -67,7 +67,7 @@ class BlockMatrix:
 
     def dequantize(self) -> Array:
         """The matrix in float32."""
-        from tallow.weights.blocks import dequantize  # whose tables take 10 ms, which models without blocks save
+        from tallow.matrix.blocks import dequantize  # whose tables take 10 ms, which models without blocks save
 
         return dequantize(np.ascontiguousarray(self.raw), self.kind, self.shape)
 

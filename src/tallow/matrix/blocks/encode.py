@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tallow.errors import DTypeError, ShapeError, WeightsError
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BY_NAME, basic
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BY_NAME, basic
 
 Array = np.ndarray[Any, Any]
 _CHUNK = 1 << 15  # blocks made at a time

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tallow.errors import ShapeError, WeightsError
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.blocks import BY_NAME, CHUNK, TYPES, dequantize, type_of_id
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.blocks import BY_NAME, CHUNK, TYPES, dequantize, type_of_id
 
 # What the `gguf` package 0.19 makes of the same bytes, NaN counted as 7 (tests/oracle compares more of them).
 GOLDEN = {

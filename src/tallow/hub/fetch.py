@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from tallow.errors import DownloadError, ModelNotFoundError, TallowError
+from tallow.hub.locate import is_inside, shards, wanted_files
 from tallow.trace import span
-from tallow.weights.hub import is_inside, shards, wanted_files
 
 logger = logging.getLogger("tallow")
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tallow.errors import DTypeError, ShapeError, WeightsError
-from tallow.weights.quantize import DenseMatrix, Int8Matrix, quantize_int8
-from tallow.weights.weight import make_weight
+from tallow.matrix.quantize import DenseMatrix, Int8Matrix, quantize_int8
+from tallow.matrix.weight import make_weight
 
 
 @settings(max_examples=80, deadline=None)

@@ -9,14 +9,15 @@ from hypothesis.extra import numpy as hnp
 
 import tallow as tl
 from tallow.errors import DTypeError, ShapeError, WeightsError
+from tallow.matrix import weight
+from tallow.matrix.fp8 import E4M3, Fp8Matrix, quantize_fp8, stacked_fp8
+from tallow.matrix.weight import make_weight
 from tallow.models.registry import load
 from tallow.runtime.convert import convert
 from tallow.runtime.memory import estimate_checkpoint, estimate_memory
-from tallow.weights import var_builder, weight
+from tallow.weights import var_builder
 from tallow.weights.checkpoint import open_checkpoint
-from tallow.weights.fp8 import E4M3, Fp8Matrix, quantize_fp8, stacked_fp8
 from tallow.weights.safetensors import open_safetensors, save_safetensors
-from tallow.weights.weight import make_weight
 from tests.runtime.published import publish
 
 

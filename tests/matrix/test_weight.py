@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tallow.weights.blocks.encode import quantize
-from tallow.weights.fp8 import quantize_fp8
-from tallow.weights.quantize import quantize_int8
-from tallow.weights.weight import BLOCK_STORAGES, Weight, make_weight
+from tallow.matrix.blocks.encode import quantize
+from tallow.matrix.fp8 import quantize_fp8
+from tallow.matrix.quantize import quantize_int8
+from tallow.matrix.weight import BLOCK_STORAGES, Weight, make_weight
 
 MATRIX = np.random.default_rng(0).normal(size=(24, 256)).astype(np.float32)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tallow.errors import DTypeError, ShapeError, WeightsError
-from tallow.weights.blocks.encode import ENCODERS, quantize
+from tallow.matrix.blocks.encode import ENCODERS, quantize
 
 VALUES = np.random.default_rng(0).standard_normal((40, 96)).astype(np.float32)
 ERRORS = {"q8_0": 0.006, "q5_1": 0.04, "q5_0": 0.05, "q4_1": 0.08, "q4_0": 0.1}

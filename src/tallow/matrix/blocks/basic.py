@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tallow.weights.blocks.unpack import fields, flags, spread
+from tallow.matrix.blocks.unpack import fields, flags, spread
 
 Array = np.ndarray[Any, Any]
 

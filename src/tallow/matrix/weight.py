@@ -11,25 +11,25 @@ from tallow import dtypes
 from tallow.device import CPU, Device, as_device, compute_capability
 from tallow.dtypes import DType, as_dtype
 from tallow.errors import DTypeError
+from tallow.matrix.block_matrix import BlockMatrix
+from tallow.matrix.fp8 import Fp8Matrix, quantize_fp8, stacked_fp8
+from tallow.matrix.quantize import DenseMatrix, Int8Matrix, quantize_int8
 from tallow.tensor import Tensor
-from tallow.weights.block_matrix import BlockMatrix
-from tallow.weights.fp8 import Fp8Matrix, quantize_fp8, stacked_fp8
-from tallow.weights.quantize import DenseMatrix, Int8Matrix, quantize_int8
-from tallow.weights.source import Stored
 
 Array = np.ndarray[Any, Any]
+Stored = Array | Int8Matrix | Fp8Matrix | BlockMatrix
+"""What a weight is made from: plain numbers, or a matrix that is quantised already."""
 
 STORAGES = ("float32", "float16", "bfloat16", "int8", "fp8")
 BLOCKS_MADE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-"""The types of GGUF's blocks that plain numbers can be put into (``weights/blocks/encode.py``)."""
+"""The types of GGUF's blocks that plain numbers can be put into (``matrix/blocks/encode.py``)."""
 
 BLOCK_STORAGES: dict[str, tuple[str, ...]] = {
     "cuda": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"),
     "cpu": ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"),
 }
-"""The types of GGUF's blocks (``weights/blocks``) that each kind of device multiplies as they are. Matrices in other
+"""The types of GGUF's blocks (``matrix/blocks``) that each kind of device multiplies as they are. Matrices in other
 types are widened on load."""
-
 
 CUDA_GROUPS = 16
 """On a card, columns of int8 that share a scale are a multiple of these."""
@@ -251,7 +251,7 @@ def _in_blocks(array: Stored, storage: str) -> BlockMatrix:
     """A matrix in GGUF's blocks, made from its numbers."""
     if storage not in BLOCKS_MADE:
         raise DTypeError(f"no storage {storage!r} for weights; there are {', '.join(STORAGES + BLOCKS_MADE)}")
-    from tallow.weights.blocks.encode import quantize
+    from tallow.matrix.blocks.encode import quantize
 
     return quantize(_plain(array, "float32"), storage)
 

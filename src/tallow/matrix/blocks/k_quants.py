@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tallow.weights.blocks.basic import column
-from tallow.weights.blocks.unpack import fields, spread
+from tallow.matrix.blocks.basic import column
+from tallow.matrix.blocks.unpack import fields, spread
 
 Array = np.ndarray[Any, Any]
 

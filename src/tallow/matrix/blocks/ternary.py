@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tallow.weights.blocks.basic import column
-from tallow.weights.blocks.unpack import fields
+from tallow.matrix.blocks.basic import column
+from tallow.matrix.blocks.unpack import fields
 
 Array = np.ndarray[Any, Any]
 

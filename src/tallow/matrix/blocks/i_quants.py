@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tallow.weights.blocks.basic import NONLINEAR, column
-from tallow.weights.blocks.iq_grids import grid
-from tallow.weights.blocks.unpack import fields, flags, signs, spread
+from tallow.matrix.blocks.basic import NONLINEAR, column
+from tallow.matrix.blocks.iq_grids import grid
+from tallow.matrix.blocks.unpack import fields, flags, signs, spread
 
 Array = np.ndarray[Any, Any]
 

@@ -50,7 +50,7 @@ def resolve(
     if not _REPOSITORY.fullmatch(base) or ".." in base or "--" in base or (tag is not None and "/" not in base):
         raise ModelNotFoundError(_not_found(name, looked))
     if revision is None and tag is None:
-        from tallow.weights.installed import find_installed
+        from tallow.hub.installed import find_installed
 
         installed = find_installed(name)
         if installed is not None:
@@ -62,7 +62,7 @@ def resolve(
     looked.append(f"the cache {repository_folder(base, cache_dir)}")
     if is_offline():
         raise ModelNotFoundError(_not_found(name, looked) + ". HF_HUB_OFFLINE is set, so the hub was not asked")
-    from tallow.weights.download import download_snapshot
+    from tallow.hub.fetch import download_snapshot
 
     place = repository_folder(base, cache_dir)
     return download_snapshot(base, place, revision, token, _not_found(name, looked), tag)
@@ -111,7 +111,7 @@ def download(
         return path
     if is_offline():
         raise ModelNotFoundError(f"{repo}/{filename} is not in {folder}, and HF_HUB_OFFLINE is set")
-    from tallow.weights.download import download_file
+    from tallow.hub.fetch import download_file
 
     return download_file(repo, filename, folder, revision, token)
 

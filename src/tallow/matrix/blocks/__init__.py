@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from tallow.errors import WeightsError
-from tallow.weights.blocks import basic, i_quants, k_quants, ternary
+from tallow.matrix.blocks import basic, i_quants, k_quants, ternary
 
 Array = np.ndarray[Any, Any]
 CHUNK = 1 << 20  # values widened at a time, so that the steps between stay in cache

