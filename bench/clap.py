@@ -16,7 +16,7 @@ OURS = """
 import sys, numpy as np, tallow as tl
 from common import serve
 from tallow.models.clap import Clap
-from tallow.weights.checkpoint import open_checkpoint
+from tallow.models.checkpoint import open_checkpoint
 folder, batch, threads, quantize = sys.argv[1:]
 tl.set_num_threads(int(threads))
 checkpoint = open_checkpoint(folder)

@@ -16,7 +16,7 @@ CONTEXT = 2048
 WORK = f"""
 import sys, tallow as tl
 from tallow.text.language import Text
-from tallow.weights.checkpoint import open_checkpoint
+from tallow.models.checkpoint import open_checkpoint
 def resident(field):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))

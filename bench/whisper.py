@@ -63,7 +63,7 @@ def main():
 
 def roofline(args, seconds, tokens):
     """The least time that the job could take on this machine, and its share of what it takes."""
-    from tallow.weights.checkpoint import open_checkpoint
+    from tallow.models.checkpoint import open_checkpoint
 
     config = open_checkpoint(args.model).config
     token = decoder_bytes(config, np.float16().itemsize)

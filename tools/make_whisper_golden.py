@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 from tests import recordings  # noqa: E402
 
+from tallow.models.checkpoint import open_checkpoint  # noqa: E402
 from tallow.text.tokenizer import Tokenizer  # noqa: E402
-from tallow.weights.checkpoint import open_checkpoint  # noqa: E402
 
 TARGET = ROOT / "tests" / "models" / "golden" / "whisper.json"
 

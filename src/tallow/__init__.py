@@ -40,9 +40,9 @@ _HOMES = {
     "tallow.inspection": "__array_namespace_info__",
     "tallow.errors": """ArgumentError BoundsError CaptureError DeviceError DownloadError DTypeError ExchangeError
         MediaError ModelNotFoundError OutOfMemoryError ShapeError TallowError TemplateError WeightsError""",
-    "tallow.models.registry": "load preload",
+    "tallow.loading": "load preload",
     "tallow.runtime.cards": "memory_info synchronize",
-    "tallow.runtime.memory": "estimate_memory",
+    "tallow.models.estimate": "estimate_memory",
     "tallow.runtime.resident": "resident unload",
     "tallow.runtime.threads": "get_num_threads set_num_threads",
     "tallow.weights.safetensors": "save_safetensors",
@@ -91,8 +91,9 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from tallow.dtypes import *
     from tallow.errors import *
     from tallow.inspection import __array_namespace_info__ as __array_namespace_info__
-    from tallow.models.registry import load as load
-    from tallow.models.registry import preload as preload
+    from tallow.loading import load as load
+    from tallow.loading import preload as preload
+    from tallow.models.estimate import estimate_memory as estimate_memory
     from tallow.ops import fft as fft
     from tallow.ops import linalg as linalg
     from tallow.ops.arithmetic import *
@@ -108,7 +109,6 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from tallow.ops.statistics import *
     from tallow.runtime.cards import memory_info as memory_info
     from tallow.runtime.cards import synchronize as synchronize
-    from tallow.runtime.memory import estimate_memory as estimate_memory
     from tallow.runtime.resident import resident as resident
     from tallow.runtime.resident import unload as unload
     from tallow.runtime.threads import get_num_threads as get_num_threads

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tallow.cli import main
-from tallow.models.registry import load
+from tallow.loading import load
 from tests.runtime.published import publish
 
 

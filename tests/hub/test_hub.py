@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,12 @@ from tallow.weights.safetensors import save_safetensors
 
 from ..weights.ct2 import WHISPER_ALIASES, ct2_bytes, whisper_variables
 from .hub_server import COMMIT, Hub
+
+
+def publish_as(monkeypatch, name):
+    """Have every checkpoint be of the sizes of a published model of this name; of none for None."""
+    spec = SimpleNamespace(published=lambda config: name)
+    monkeypatch.setattr(installed, "find_spec", lambda model_type: spec)
 
 
 @pytest.fixture(autouse=True)
@@ -329,7 +336,7 @@ class TestInstalled:
             site, "some_models", "Name: some-models\n\nfrom https://huggingface.co/Systran/faster-whisper-tiny.en)"
         )
         monkeypatch.setattr(installed, "_places", lambda: [str(tmp_path / "absent"), str(site)])
-        monkeypatch.setattr(installed, "published_name", lambda *_: "openai/whisper-tiny.en")
+        publish_as(monkeypatch, "openai/whisper-tiny.en")
         return site
 
     @staticmethod
@@ -356,7 +363,7 @@ class TestInstalled:
         assert installed.find_installed(name) is None
 
     def test_sizes_that_disagree(self, site, monkeypatch):
-        monkeypatch.setattr(installed, "published_name", lambda *_: None)
+        publish_as(monkeypatch, None)
         assert installed.find_installed("openai/whisper-tiny.en") is None
 
     def test_a_package_that_does_not_say_what_it_holds(self, site):

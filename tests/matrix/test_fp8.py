@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tallow as tl
+from tallow.convert import convert
 from tallow.errors import DTypeError, ShapeError, WeightsError
+from tallow.loading import load
 from tallow.matrix import weight
 from tallow.matrix.fp8 import E4M3, Fp8Matrix, quantize_fp8, stacked_fp8
 from tallow.matrix.weight import make_weight
-from tallow.models.registry import load
-from tallow.runtime.convert import convert
-from tallow.runtime.memory import estimate_checkpoint, estimate_memory
+from tallow.models.checkpoint import open_checkpoint
+from tallow.models.estimate import estimate_checkpoint, estimate_memory
 from tallow.weights import var_builder
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.safetensors import open_safetensors, save_safetensors
 from tests.runtime.published import publish
 
@@ -221,7 +221,7 @@ def test_memory(tmp_path, monkeypatch):
     publish_fp8(tmp_path)
     checkpoint = open_checkpoint(tmp_path)
     elsewhere = estimate_checkpoint(checkpoint).weights
-    monkeypatch.setattr("tallow.runtime.memory.multiplies_fp8", lambda device: True)
+    monkeypatch.setattr("tallow.models.estimate.multiplies_fp8", lambda device: True)
     there = estimate_checkpoint(checkpoint)
     infos = [checkpoint.source.info(name) for name in checkpoint.source.names()]
     layers = sum(info.nbytes for info in infos if info.dtype == E4M3)

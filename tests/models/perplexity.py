@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tallow.models.checkpoint import open_checkpoint
 from tallow.models.registry import find_class
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.var_builder import VarBuilder
 
 PAGE = (Path(__file__).parents[2] / "bench" / "prose.txt").read_text()

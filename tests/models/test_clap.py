@@ -12,13 +12,13 @@ import tallow as tl
 from tallow.errors import ArgumentError, MediaError, ModelNotFoundError, WeightsError
 from tallow.media.audio import AudioReader
 from tallow.models.clap import Clap, ClapConfig, FeatureConfig
-from tallow.runtime.memory import estimate_memory
+from tallow.models.estimate import estimate_memory
 from tallow.runtime.threads import get_num_threads, set_num_threads
 from tallow.weights.safetensors import open_safetensors, save_safetensors
 from tallow.weights.var_builder import VarBuilder
+from tests.hub.test_hub import fill_cache
 from tests.models import tiny_clap
 from tests.models.tiny_clap import CLIP, sound
-from tests.test_hub import fill_cache
 
 RATE = 48_000
 

@@ -12,14 +12,14 @@ from PIL import Image
 import tallow as tl
 from tallow.errors import ArgumentError, MediaError, ModelNotFoundError, ShapeError, WeightsError
 from tallow.models.dinov3 import DINOv3ConvNextConfig, DINOv3ViT, DINOv3ViTConfig, PictureConfig
+from tallow.models.estimate import estimate_memory
 from tallow.models.registry import find_class
-from tallow.runtime.memory import estimate_memory
 from tallow.runtime.threads import get_num_threads, set_num_threads
 from tallow.weights.safetensors import open_safetensors
 from tallow.weights.var_builder import VarBuilder
+from tests.hub.test_hub import fill_cache
 from tests.models import tiny_dino
 from tests.models.tiny_dino import photo
-from tests.test_hub import fill_cache
 
 
 @pytest.fixture(scope="module")

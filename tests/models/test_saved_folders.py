@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import tallow as tl
+from tallow.convert import convert
 from tallow.errors import MediaError, ModelNotFoundError, WeightsError
 from tallow.media.image import MAX_PIXELS
 from tallow.models.clap.config import ClapConfig, FeatureConfig
@@ -14,7 +15,6 @@ from tallow.models.dinov3 import PictureConfig
 from tallow.models.dinov3.pictures import Preparation
 from tallow.models.llama import LlamaConfig
 from tallow.models.qwen3 import Qwen3Config
-from tallow.runtime.convert import convert
 from tests.models import tiny_clap, tiny_dino
 from tests.runtime.published import SIZES, publish
 

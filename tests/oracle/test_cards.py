@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import pytest
 
+from tallow.models.checkpoint import open_checkpoint
 from tallow.models.clap.features import Clip
 from tallow.models.registry import find_class
 from tallow.tensor import Tensor
 from tallow.weights.adapters.whisper import from_huggingface
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.safetensors import open_safetensors
 from tallow.weights.var_builder import VarBuilder
 from tests.backends.cuda.card import needs_card

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tallow.models.checkpoint import open_checkpoint
 from tallow.models.clap import Clap, FeatureConfig
 from tallow.models.clap.features import ClapFeatures, Clip
 from tallow.models.registry import find_class
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.var_builder import VarBuilder
 from tests.models import tiny_clap
 

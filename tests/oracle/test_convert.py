@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tallow.convert import convert
+from tallow.models.checkpoint import open_checkpoint
 from tallow.models.registry import find_class
-from tallow.runtime.convert import convert
 from tallow.tensor import Tensor
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.gguf import open_gguf
 from tallow.weights.var_builder import VarBuilder
 from tests.text.vocabularies import byte_level

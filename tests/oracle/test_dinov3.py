@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tallow.models.checkpoint import open_checkpoint
 from tallow.models.registry import find_class
 from tallow.tensor import Tensor
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.var_builder import VarBuilder
 from tests.models import tiny_dino
 

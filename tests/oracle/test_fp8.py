@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tallow.weights.checkpoint import open_checkpoint
+from tallow.models.checkpoint import open_checkpoint
 from tallow.weights.safetensors import open_safetensors
-from tests.weights.test_fp8 import publish_fp8
+from tests.matrix.test_fp8 import publish_fp8
 
 torch = pytest.importorskip("torch", reason="needs the extra `oracle`")
 fp8 = pytest.importorskip("transformers.integrations.finegrained_fp8", reason="needs the extra `oracle`")

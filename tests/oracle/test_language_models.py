@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tallow.models.checkpoint import open_checkpoint
 from tallow.models.registry import find_class
 from tallow.runtime.step import DecodeStep
 from tallow.tensor import Tensor
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.var_builder import VarBuilder
 
 torch = pytest.importorskip("torch", reason="needs the extra `oracle`")

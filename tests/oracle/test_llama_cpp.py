@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from tallow.runtime.convert import convert
+from tallow.convert import convert
 from tests.models.perplexity import PAGE, TOKENS, load, perplexity
 from tests.models.real_weights import smollm2
 

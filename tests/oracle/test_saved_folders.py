@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import tallow as tl
-from tallow.runtime.convert import convert
+from tallow.convert import convert
 from tests.models import tiny_clap, tiny_dino, tiny_whisper
 from tests.text.vocabularies import byte_level
 

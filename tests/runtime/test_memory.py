@@ -1,4 +1,3 @@
-import dataclasses
 import os
 
 import numpy as np
@@ -6,9 +5,13 @@ import pytest
 
 from tallow.device import CPU, Device, cuda_device_count
 from tallow.errors import DeviceError, WeightsError
+from tallow.models import estimate
+from tallow.models.checkpoint import open_checkpoint
+from tallow.models.estimate import estimate_checkpoint, estimate_memory
+from tallow.models.whisper import WhisperConfig
+from tallow.models.whisper.spec import whisper_sizes
 from tallow.runtime import memory
-from tallow.runtime.memory import estimate_checkpoint, estimate_memory, free_bytes
-from tallow.weights.checkpoint import open_checkpoint
+from tallow.runtime.memory import free_bytes
 from tallow.weights.source import TensorInfo
 
 from ..weights.ct2 import WHISPER_ALIASES, ct2_bytes, whisper_variables
@@ -20,16 +23,6 @@ TINY_EN = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass
-class WhisperConfig:
-    d_model: int = 384
-    encoder_layers: int = 4
-    encoder_ffn_dim: int = 1536
-    decoder_layers: int = 4
-    decoder_ffn_dim: int = 1536
-    vocab_size: int = 51864
-
-
 def test_weights_are_the_published_number_of_parameters():
     """OpenAI's table says 39 M for tiny.en; Transformers counts 37,760,256 parameters, without zeros for k's bias."""
     estimate = estimate_memory(TINY_EN)
@@ -38,7 +31,7 @@ def test_weights_are_the_published_number_of_parameters():
 
 
 def test_a_dataclass_and_a_dictionary_say_the_same():
-    assert estimate_memory(WhisperConfig(), "float16") == estimate_memory(TINY_EN, "float16")
+    assert estimate_memory(WhisperConfig.from_dict(TINY_EN), "float16") == estimate_memory(TINY_EN, "float16")
 
 
 def test_dtype_and_quantisation_are_about_the_matrices():
@@ -87,7 +80,7 @@ def test_the_table_counts_what_a_checkpoint_holds(checkpoint):
     """Every parameter once: all tensors of the source but the alias of the embedding."""
     infos = {name: checkpoint.source.info(name) for name in checkpoint.source.names() if name != "proj_out.weight"}
     elements = sum(info.nbytes // info.dtype.itemsize for info in infos.values())
-    sizes = memory.whisper_sizes(checkpoint.config)
+    sizes = whisper_sizes(checkpoint.config)
     assert sizes.matrices + sizes.tensors == elements + 8 * 4  # fused biases hold zeros for k: 2 + 1 layers, and cross
 
 
@@ -159,6 +152,6 @@ def test_a_decoders_weights_are_the_published_number_of_parameters():
 
 def test_blocks_are_counted_as_they_will_be_stored():
     q4_0, iq4_nl = (TensorInfo((10, 64), np.dtype(np.uint8), 10 * 2 * 18, name) for name in ("q4_0", "iq4_nl"))
-    assert memory._stored_bytes(q4_0) == 10 * 2 * 18
-    assert memory._stored_bytes(iq4_nl) == 2 * 640
-    assert memory._stored_bytes(TensorInfo((10, 64), np.dtype(np.float16), 1280)) == 1280
+    assert estimate._stored_bytes(q4_0) == 10 * 2 * 18
+    assert estimate._stored_bytes(iq4_nl) == 2 * 640
+    assert estimate._stored_bytes(TensorInfo((10, 64), np.dtype(np.float16), 1280)) == 1280

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from tallow import hub
+from tallow.models.checkpoint import open_checkpoint
+from tallow.models.estimate import estimate_checkpoint
 from tallow.models.registry import find_class
 from tallow.models.whisper import WhisperConfig
-from tallow.runtime.memory import estimate_checkpoint
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.random import RandomSource
 from tallow.weights.safetensors import save_safetensors
 from tallow.weights.var_builder import VarBuilder
@@ -52,7 +52,7 @@ print(resident("VmHWM") - begin)
 WORK = """
 import numpy as np
 from tallow.models.whisper import Whisper, WhisperConfig
-from tallow.weights.checkpoint import open_checkpoint
+from tallow.models.checkpoint import open_checkpoint
 from tallow.weights.var_builder import VarBuilder
 checkpoint = open_checkpoint(sys.argv[1])
 config = WhisperConfig.from_dict(checkpoint.config)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tallow.errors import ModelNotFoundError, WeightsError
-from tallow.weights.checkpoint import open_checkpoint
+from tallow.models.checkpoint import open_checkpoint
 from tallow.weights.safetensors import save_safetensors
 
 from .ct2 import WHISPER_ALIASES, ct2_bytes, whisper_variables

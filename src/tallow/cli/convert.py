@@ -37,7 +37,7 @@ def add_to(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert the model."""
-    from tallow.runtime.convert import convert
+    from tallow.convert import convert
 
     convert(args.model, args.target, args.storage)
     return 0

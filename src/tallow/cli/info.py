@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
     from tallow.cli.transcribe import full_name
     from tallow.device import CPU
     from tallow.hub.locate import resolve
-    from tallow.runtime.memory import estimate_checkpoint, free_bytes
-    from tallow.weights.checkpoint import open_checkpoint
+    from tallow.models.checkpoint import open_checkpoint
+    from tallow.models.estimate import estimate_checkpoint
+    from tallow.runtime.memory import free_bytes
 
     checkpoint = open_checkpoint(resolve(full_name(args.model)))
     estimate = estimate_checkpoint(checkpoint, args.dtype, quantize=args.quantize)

@@ -57,7 +57,7 @@ def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def load_model(args: argparse.Namespace) -> Any:
     """The model that the arguments name."""
-    from tallow.models.registry import load
+    from tallow.loading import load
 
     return load(args.model, device=args.device, dtype=args.dtype, quantize=args.quantize)
 

@@ -127,7 +127,7 @@ def full_name(model: str) -> str:
 
 def _load(args: argparse.Namespace) -> Whisper:
     from tallow.errors import ArgumentError
-    from tallow.models.registry import load
+    from tallow.loading import load
 
     name = full_name(args.model)
     model = load(name, device=args.device, dtype=args.dtype, quantize=args.quantize)

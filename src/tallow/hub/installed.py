@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tallow.errors import WeightsError
-from tallow.hub.published import published_name
-from tallow.weights.checkpoint import open_checkpoint
+from tallow.models.checkpoint import open_checkpoint
+from tallow.models.registry import find_spec
 
 _LINK = re.compile(rb"huggingface\.co/([\w.-]+/[\w.-]*\w)")
 _CONVERSION_PREFIXES = ("", "faster-")
@@ -106,7 +106,7 @@ def _is_model(item: Installed, name: str) -> bool:
         checkpoint = open_checkpoint(item.folder)
     except WeightsError:
         return False
-    published = published_name(checkpoint.architecture, checkpoint.config)
+    published = find_spec(checkpoint.architecture).published(checkpoint.config)
     if published is None:
         return False
     conversions = [prefix + published.rpartition("/")[2] for prefix in _CONVERSION_PREFIXES]

@@ -9,24 +9,8 @@ import re
 from collections.abc import Sequence
 
 from tallow.errors import WeightsError
+from tallow.models.registry import find_spec
 from tallow.weights.checkpoint import Checkpoint
-
-_ROTARY = {r"(.*\.)?rotary_emb\.inv_freq": "a buffer that older versions of Transformers saved; the config says it"}
-_DECODER = {**_ROTARY, r"lm_head\.weight": "the embedding's table under another name, where the config ties them"}
-_VISION = {r"(.*\.)?mask_token": "stands for hidden patches while the model is trained"}
-
-# Of each architecture, which tensors its model rightly leaves unread (the whole name must match), and why.
-UNREAD: dict[str, dict[str, str]] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _DECODER),
-    "whisper": {r"proj_out\.weight": "the embedding's table under another name"},
-    "clap": {
-        r".*\.(position_ids|token_type_ids|relative_position_index)": "buffers of numbers that are always the same",
-        r".*\.num_batches_tracked": "counts the batches of training",
-        r"logit_scale_t": "the factor of a loss of text's own; probabilities of sounds take logit_scale_a",
-    },
-    "dinov3_vit": {**_VISION, r"rope_embeddings\.(inv_freq|periods)": "a buffer; the config says it"},
-    "dinov3_convnext": _VISION,
-}
 
 # What tensors belong to that Tallow computes in no language model, and what to do.
 _PARTS = (
@@ -49,7 +33,7 @@ def check_unused(checkpoint: Checkpoint, unused: Sequence[str]) -> None:
     Raises:
         WeightsError: names the first of them, and says what it belongs to where that is known.
     """
-    known = UNREAD.get(checkpoint.architecture, {})
+    known = find_spec(checkpoint.architecture).unread
     unread = [name for name in unused if not any(re.fullmatch(pattern, name) for pattern in known)]
     if not unread:
         return

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tallow.models.decoder import decoder_spec
 from tallow.models.language_model import Head, LanguageModel
 from tallow.models.settings import MOST, Settings
+from tallow.models.spec import Export
 from tallow.nn import Embedding, GatedMLP, Linear, Module, RMSNorm, RotaryEmbedding, StackedLinear
 from tallow.runtime.kv_cache import DecoderCache, Step
 from tallow.tensor import Tensor
 from tallow.text.language import Text
 from tallow.weights.adapters.decoder import ATTENTION, MLP
+from tallow.weights.adapters.gguf import GGUFNames, llama_rows
 from tallow.weights.var_builder import VarBuilder
 
 # What a Mistral has where its config.json has no such key; a null is a value of its own.
@@ -157,3 +160,8 @@ class Llama(LanguageModel):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, dim) -> (…, vocab)."""
         return self.head(hidden)
+
+
+SPEC = decoder_spec(
+    Llama, "llama", gguf=GGUFNames("llama", row_order=llama_rows), export=Export("Llama", biases=(ATTENTION, MLP))
+)

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tallow.models.decoder import decoder_spec
 from tallow.models.language_model import Head, LanguageModel
 from tallow.models.settings import Settings
+from tallow.models.spec import Export
 from tallow.nn import Embedding, GatedMLP, Linear, Module, RMSNorm, RotaryEmbedding, StackedLinear
 from tallow.runtime.kv_cache import DecoderCache, Step
 from tallow.tensor import Tensor
 from tallow.text.language import Text
 from tallow.weights.adapters.decoder import ATTENTION
+from tallow.weights.adapters.gguf import GGUFNames
 from tallow.weights.var_builder import VarBuilder
 
 
@@ -153,3 +156,6 @@ class Qwen2(LanguageModel):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, dim) -> (…, vocab)."""
         return self.head(hidden)
+
+
+SPEC = decoder_spec(Qwen2, "qwen2", gguf=GGUFNames("qwen2"), export=Export("Qwen2", biases=(ATTENTION[:3],)))

@@ -1,123 +1,95 @@
-"""Architectures and their classes, and ``tl.load``, which makes a model out of a name."""
+"""Finds an architecture's ``SPEC`` by looking through this folder: no table names the models that there are."""
 
 from __future__ import annotations
 
+import functools
 import importlib
+import itertools
 import os
+import pkgutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tallow import dtypes
-from tallow.device import Device, as_device
-from tallow.dtypes import DType
-from tallow.errors import OutOfMemoryError, WeightsError
-from tallow.hub.locate import as_name, resolve
-from tallow.models.leftovers import check_unused
-from tallow.runtime import memory
-from tallow.runtime.resident import keep
-from tallow.trace import span
-from tallow.weights.checkpoint import Checkpoint, open_checkpoint
-from tallow.weights.var_builder import VarBuilder
-
-# Hugging Face's model_type -> the module and the class in it. Imported when first asked for.
-ARCHITECTURES: dict[str, tuple[str, str]] = {
-    "whisper": ("tallow.models.whisper", "Whisper"),
-    "qwen3": ("tallow.models.qwen3", "Qwen3"),
-    "qwen2": ("tallow.models.qwen2", "Qwen2"),
-    "llama": ("tallow.models.llama", "Llama"),
-    "mistral": ("tallow.models.llama", "Llama"),
-    "clap": ("tallow.models.clap", "Clap"),
-    "dinov3_vit": ("tallow.models.dinov3", "DINOv3ViT"),
-    "dinov3_convnext": ("tallow.models.dinov3", "DINOv3ConvNext"),
-}
-
-PathLike = str | os.PathLike[str]
-
-_MOST_GROWTH = 32  # times that weights can grow on the way in: from one bit to float32
+from tallow.errors import WeightsError
+from tallow.models.spec import Spec
+from tallow.weights.source import short
 
 
-def load(
-    name_or_path: PathLike,
-    *,
-    device: Device | str = "auto",
-    dtype: DType | str | None = None,
-    quantize: str | None = None,
-    cache_dir: PathLike | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-) -> Any:
-    """Load a model, or give the one that is loaded already with the same files, device and options.
+def find_spec(model_type: object, where: str = "") -> Spec:
+    """The entry of the architecture that Hugging Face calls ``model_type``.
 
     Args:
-        name_or_path: a model's name, such as ``"openai/whisper-base"``; a folder; a file of weights; or an installed
-            package that holds one; of GGUF files with ``:Q4_K_M`` behind it that of this quantisation. A name is looked
-            for among the installed packages, then in the Hugging Face cache, then on the hub.
-        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        dtype: how to store the weights: ``"float32"``, ``"float16"`` or ``"bfloat16"``. None: as the files have them.
-        quantize: ``"int8"``, ``"int4"``, or None; on GPUs of compute capability 8.9 and up also ``"fp8"`` (E4M3).
-            Checkpoints that are in fp8 stay so there, and become float16 elsewhere.
-        cache_dir: the Hugging Face cache to use instead of the user's.
-        revision: branch, tag or commit on the hub.
-        token: for private and gated models; None means ``HF_TOKEN`` or the one that ``hf auth login`` stored.
-
-    Returns:
-        The model: a ``Whisper``, …
+        model_type: such as ``"qwen3"``.
+        where: what to begin the message of an error with.
 
     Raises:
-        ModelNotFoundError: if it exists in none of these places; the message lists them.
-        DownloadError: if it can't be downloaded.
-        WeightsError: if its files are damaged, don't fit each other, or hold an architecture that Tallow lacks.
-        OutOfMemoryError: if it needs more memory than the device has free.
-        DeviceError, DTypeError: for a device or a dtype that isn't there.
+        WeightsError: names those that there are, if there is no such architecture.
     """
-    place = as_device(device)
-    stored = None if dtype is None else dtypes.as_dtype(dtype)
-    name = as_name(name_or_path)
-    with span("load", model=name):
-        path = resolve(name, cache_dir, revision, token)
-        options = (str(place), "stored" if stored is None else stored.name, quantize or "no quantisation")
-        key = (os.path.realpath(path), *options)
-        return keep(key, name, options, lambda: _load(path, place, stored, quantize))
+    found = _first(str(model_type), lambda spec: model_type in spec.model_types)
+    if found is None:
+        raise WeightsError(f"{where}holds a model of type {short(model_type)}; Tallow has {', '.join(_known())}")
+    return found
 
 
-def preload(name_or_path: PathLike, **options: Any) -> None:
-    """Load a model now, so that the first ``load`` of it with the same options costs nothing. Takes what that takes."""
-    load(name_or_path, **options)
+def find_class(model_type: str) -> Any:
+    """The class of an architecture; see ``find_spec``."""
+    return find_spec(model_type).model
 
 
-def find_class(architecture: str) -> Any:
-    """The class of an architecture. Raises WeightsError, which names those that there are, for another."""
-    home = ARCHITECTURES.get(architecture)
-    if home is None:
-        raise WeightsError(f"no model of type {architecture!r}; Tallow has {', '.join(sorted(ARCHITECTURES))}")
-    return getattr(importlib.import_module(home[0]), home[1])
-
-
-def _load(path: str, device: Device, dtype: DType | None, quantize: str | None) -> Any:
-    checkpoint = open_checkpoint(path)
-    model_class = find_class(checkpoint.architecture)
-    vb = VarBuilder(checkpoint.source, device=device, dtype=dtype, quantize=quantize)
-    try:
-        _check_memory(checkpoint, device, dtype, quantize)
-        model = model_class.from_checkpoint(checkpoint, vb)
-    except WeightsError as error:
-        if checkpoint.folder in str(error):
-            raise
-        raise WeightsError(f"{checkpoint.folder}: {error}") from None  # what a config says is told without its place
-    check_unused(checkpoint, vb.unused())
-    return model
-
-
-def _check_memory(checkpoint: Checkpoint, device: Device, dtype: DType | None, quantize: str | None) -> None:
-    free = memory.free_bytes(device)
-    if free is None:
-        return
-    need = memory.estimate_checkpoint(checkpoint, dtype, quantize=quantize, context=memory.LOAD_CONTEXT, device=device)
-    if need.total > free:
-        infos = filter(None, map(checkpoint.source.info, checkpoint.source.names()))
-        if need.weights > _MOST_GROWTH * sum(info.nbytes for info in infos):
-            raise WeightsError("by its config the model is far larger than its weights; do they belong together?")
-        hint = "" if quantize else "; quantize='int8' needs less"
-        raise OutOfMemoryError(
-            f"{checkpoint.folder}: needs about {need.total / 1e6:,.0f} MB ({need.weights / 1e6:,.0f} MB of weights), "
-            f"{device} has {free / 1e6:,.0f} MB free{hint}"
+def find_gguf(architecture: str, where: str) -> Spec:
+    """The entry of the architecture that GGUF files call so. Args and errors as ``find_spec``'s."""
+    found = _first(architecture, lambda spec: spec.gguf is not None and spec.gguf.architecture == architecture)
+    if found is None:
+        known = sorted({spec.gguf.architecture for spec in every_spec() if spec.gguf})
+        raise WeightsError(
+            f"{where}: holds a model of architecture {short(architecture)}; Tallow reads {', '.join(known)} from GGUF"
         )
+    return found
+
+
+def find_ctranslate2(name: str, where: str) -> Spec:
+    """The entry of the architecture that CTranslate2's files call so. Args and errors as ``find_spec``'s."""
+    found = _first(name.lower(), lambda spec: spec.ctranslate2 is not None and spec.ctranslate2.spec == name)
+    if found is None:
+        known = sorted(spec.ctranslate2.spec for spec in every_spec() if spec.ctranslate2)
+        raise WeightsError(f"{where}: holds a {short(name)} of CTranslate2; Tallow reads {', '.join(known)}")
+    return found
+
+
+def every_spec() -> Iterator[Spec]:
+    """All architectures."""
+    for module in _modules():
+        spec = getattr(importlib.import_module(module), "SPEC", None)
+        if isinstance(spec, Spec):
+            yield spec
+
+
+def _known() -> list[str]:
+    return sorted(name for spec in every_spec() for name in spec.model_types)
+
+
+def _first(name: str, fits: Callable[[Spec], bool]) -> Spec | None:
+    """The first entry that fits. Importing takes time: modules whose names begin as ``name`` does come first."""
+
+    def shared(module: str) -> int:
+        own = module.removeprefix(f"{__package__}.").replace(".", "_")
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(own, name, strict=False)))
+
+    for module in sorted(_modules(), key=shared, reverse=True):
+        spec = getattr(importlib.import_module(module), "SPEC", None)
+        if isinstance(spec, Spec) and fits(spec):
+            return spec
+    return None
+
+
+@functools.cache
+def _modules() -> tuple[str, ...]:
+    """The names of all modules in this folder and the folders in it, sorted."""
+    here = os.path.dirname(__file__)
+    found = []
+    for item in pkgutil.iter_modules([here], f"{__package__}."):
+        found.append(item.name)
+        if item.ispkg:
+            inner = os.path.join(here, item.name.rpartition(".")[2])
+            found += [module.name for module in pkgutil.iter_modules([inner], item.name + ".")]
+    return tuple(sorted(found))

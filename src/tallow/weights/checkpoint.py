@@ -1,26 +1,15 @@
-"""A checkpoint: a folder (or file) of weights, opened, with its config and its names in the modules' terms."""
+"""A checkpoint: a folder (or file) of weights, and which of its files they are."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 from tallow.errors import ModelNotFoundError, WeightsError
-from tallow.weights.adapters import decoder, whisper
-from tallow.weights.adapters.fp8 import quantised_source
-from tallow.weights.ctranslate2 import CTranslate2File
 from tallow.weights.gguf_files import choose_gguf, is_gguf
-from tallow.weights.safetensors import open_safetensors
 from tallow.weights.source import Source, read_json, short
 
 PICKLES = ("pytorch_model.bin", "pytorch_model-")  # how the names of weights begin that Tallow will not read
-_HUGGINGFACE: dict[str, Callable[[Source], Source]] = {
-    "whisper": whisper.from_huggingface,
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), decoder.from_huggingface),
-    # Their modules ask for the names that the files have.
-    **dict.fromkeys(("clap", "dinov3_vit", "dinov3_convnext"), lambda source: source),
-}
 
 
 class Checkpoint:
@@ -90,52 +79,7 @@ class Checkpoint:
         return read_json(path), "preprocessor_config.json"
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open a folder, or a weight file in one, whose ``config.json`` lies beside the weights; or a GGUF file.
-
-    Raises:
-        ModelNotFoundError: if there is no such folder, or it holds no weights that Tallow reads.
-        WeightsError: if a file is damaged or of an architecture without a counterpart here.
-    """
-    path = os.fspath(path)
-    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    weights = _weight_file(path)
-    if is_gguf(weights):
-        return _open_gguf(folder, weights)
-    config_path = os.path.join(folder, "config.json")
-    if not os.path.isfile(config_path):
-        raise ModelNotFoundError(f"{path}: beside the weights there must be a config.json, which says what of")
-    config = read_json(config_path)
-    if weights.endswith(".bin"):
-        return _open_ctranslate2(folder, weights, config)
-    architecture = config.get("model_type")
-    adapt = _HUGGINGFACE.get(architecture) if isinstance(architecture, str) else None
-    if adapt is None:
-        raise WeightsError(
-            f"{config_path}: holds a model of type {short(architecture)}; Tallow has {', '.join(sorted(_HUGGINGFACE))}"
-        )
-    generation_path = os.path.join(folder, "generation_config.json")
-    generation = read_json(generation_path) if os.path.isfile(generation_path) else {}
-    source = quantised_source(open_safetensors(weights), config.get("quantization_config"), config_path)
-    return Checkpoint(folder, str(architecture), config, generation, adapt(source))
-
-
-def _open_ctranslate2(folder: str, weights: str, settings: dict[str, Any]) -> Checkpoint:
-    source = CTranslate2File(weights)
-    config, generation = whisper.ctranslate2_config(source, settings)
-    return Checkpoint(folder, "whisper", config, generation, whisper.from_ctranslate2(source))
-
-
-def _open_gguf(folder: str, weights: str) -> Checkpoint:
-    from tallow.weights.adapters import gguf as adapter
-    from tallow.weights.gguf import open_gguf
-
-    file = open_gguf(weights)
-    config = adapter.gguf_config(file)
-    return Checkpoint(folder, config["model_type"], config, {}, adapter.from_gguf(file, config), file.metadata)
-
-
-def _weight_file(path: str) -> str:
+def weight_file(path: str) -> str:
     """The file of weights that a path means, or the folder itself if it holds safetensors."""
     if not os.path.exists(path):
         raise ModelNotFoundError(f"{path}: no such file or folder")
@@ -156,7 +100,7 @@ def _weight_file(path: str) -> str:
         return os.path.join(path, "model.bin")
     if any(name.lower().endswith(".gguf") for name in names):
         try:
-            return _weight_file(os.path.join(path, choose_gguf(names, None)[0]))
+            return weight_file(os.path.join(path, choose_gguf(names, None)[0]))
         except ModelNotFoundError as error:
             raise ModelNotFoundError(f"{path}: {error}") from None
     if any(name.startswith(PICKLES) for name in names):

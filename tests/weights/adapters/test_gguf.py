@@ -1,21 +1,33 @@
 import numpy as np
 import pytest
 
+from tallow.convert import with_attention_factor
 from tallow.errors import ModelNotFoundError, WeightsError
 from tallow.matrix.blocks import BY_NAME
+from tallow.models.checkpoint import open_checkpoint
+from tallow.models.registry import find_gguf
 from tallow.nn.rope_scaling import rotary_frequencies
-from tallow.runtime.convert import with_attention_factor
-from tallow.weights.adapters.gguf import from_gguf, gguf_config
+from tallow.weights.adapters import gguf as adapter
 from tallow.weights.adapters.gguf_export import gguf_settings
-from tallow.weights.checkpoint import open_checkpoint
 from tallow.weights.gguf import GGUFFile
 from tallow.weights.var_builder import VarBuilder
 
 from ..gguf_bytes import ARRAY, STRING, U32, array, gguf, pair, tensor
 
 F32 = 6
+LLAMA = find_gguf("llama", "").gguf
 SIZES = {"embedding_length": 64, "feed_forward_length": 96, "block_count": 1, "attention.head_count": 4,
          "attention.head_count_kv": 2, "context_length": 128}  # fmt: skip
+
+
+def gguf_config(source):
+    spec = find_gguf(adapter.architecture(source), source.where)
+    return adapter.gguf_config(source, spec.gguf, spec.model_types[0])
+
+
+def from_gguf(source):
+    config = gguf_config(source)
+    return adapter.from_gguf(source, find_gguf(config["model_type"], "").gguf, config)
 
 
 def settings(architecture="llama", changes=(), **more):
@@ -129,7 +141,7 @@ def test_rope_scaling_as_llama_cpp_reads_it(tmp_path, keys, expected):
 def test_rope_scaling_is_written_as_it_is_read(tmp_path, scaling):
     source = file(tmp_path, settings())
     config = gguf_config(source) | {"rope_scaling": scaling}
-    written = gguf_settings(with_attention_factor(config), source, "name")
+    written = gguf_settings(LLAMA, with_attention_factor(config), source, "name")
     pairs = [(k, pair(k, STRING if isinstance(v, str) else F32 if isinstance(v, float) else U32, v))
              for k, v in written.items() if ".rope.scaling." in k]  # fmt: skip
     back = gguf_config(file(tmp_path, settings(changes=pairs)))["rope_scaling"]
@@ -143,15 +155,15 @@ def test_yarn_without_whole_bounds_has_no_key(tmp_path):
     source = file(tmp_path, settings())
     config = gguf_config(source) | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "truncate": False}}
     with pytest.raises(WeightsError, match="truncate"):
-        gguf_settings(config, source, "name")
+        gguf_settings(LLAMA, config, source, "name")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
         ("general.architecture", pair("general.architecture", STRING, "bert"), "architecture 'bert'"),
-        ("general.architecture", None, "architecture None"),
-        ("general.architecture", pair("general.architecture", U32, 1), "architecture 1"),
+        ("general.architecture", None, "must be a name, found None"),
+        ("general.architecture", pair("general.architecture", U32, 1), "must be a name, found 1"),
         ("embedding_length", None, "lacks llama.embedding_length"),
         ("embedding_length", pair("llama.embedding_length", U32, 0), "must be 1 to"),
         ("embedding_length", pair("llama.embedding_length", F32, 64), "must be 1 to"),
@@ -192,7 +204,7 @@ def test_llamas_rows_are_put_in_order(tmp_path, kind):
         data = np.repeat(np.arange(64, dtype=np.float32), 64).tobytes()
     shapes = {"blk.0.attn_q.weight": ((64, 64), kind), "blk.0.attn_v.weight": (32, 64), "token_embd.weight": (10, 64)}
     source = file(tmp_path, settings(), shapes, data)
-    vb = VarBuilder(from_gguf(source, gguf_config(source))).pp("model.layers.0.self_attn")
+    vb = VarBuilder(from_gguf(source)).pp("model.layers.0.self_attn")
     rows = vb.weight((64, 64), "q_proj.weight").dequantize().numpy()[:, 0]
     expected = [h * d + 2 * i + j for h in range(heads) for j in range(2) for i in range(d // 2)]
     assert rows.tolist() == expected
@@ -202,7 +214,7 @@ def test_llamas_rows_are_put_in_order(tmp_path, kind):
 def test_other_architectures_keep_their_rows(tmp_path):
     data = np.repeat(np.arange(64, dtype=np.float32), 64).tobytes()
     shapes = {"blk.0.attn_q.weight": (64, 64), "token_embd.weight": (10, 64), "blk.0.attn_q_norm.weight": (16,)}
-    source = from_gguf((opened := file(tmp_path, settings("qwen3"), shapes, data)), gguf_config(opened))
+    source = from_gguf(file(tmp_path, settings("qwen3"), shapes, data))
     assert source.read("model.layers.0.self_attn.q_proj.weight")[:, 0].tolist() == list(range(64))
     assert set(source.names()) == {
         "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.q_norm.weight", "model.embed_tokens.weight"

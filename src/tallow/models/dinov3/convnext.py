@@ -5,6 +5,7 @@ Source: Siméoni et al. 2025, "DINOv3"; Liu et al. 2022, "A ConvNet for the 2020
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from tallow import ops
 from tallow.errors import ShapeError, WeightsError
 from tallow.models.dinov3.pictures import PictureConfig
-from tallow.models.dinov3.vision import VisionModel
+from tallow.models.dinov3.vision import UNREAD, VisionModel
 from tallow.models.settings import Settings
+from tallow.models.spec import Spec
 from tallow.nn import Conv2d, LayerNorm, Linear, Module
+from tallow.runtime.sizes import Sizes
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
 
@@ -147,3 +150,32 @@ class DINOv3ConvNext(VisionModel):
             x = stage(x)
         x = x.reshape(x.shape[0], -1, self.dim)
         return self.norm(ops.concat([x.mean(1, keepdims=True), x], axis=1))
+
+
+def convnext_sizes(config: Mapping[str, Any]) -> Sizes:
+    """DINOv3's ConvNeXts: stages on a grid of a quarter of the pixels' sides, halved from one to the next."""
+    widths, depths = config.get("hidden_sizes") or (96, 192, 384, 768), config.get("depths") or (3, 3, 9, 3)
+    places = (config.get("image_size", 224) // 4) ** 2
+    merging = sum(4 * a * b + 2 * a + b for a, b in itertools.pairwise(widths))
+    return Sizes(
+        matrices=sum(8 * d * d * n for d, n in zip(widths, depths, strict=True)),
+        tables=0,
+        scales=sum(5 * d * n for d, n in zip(widths, depths, strict=True)),
+        tensors=sum((49 + 9) * d * n for d, n in zip(widths, depths, strict=True)) + 51 * widths[0] + merging,
+        cache_per_row=0,
+        cache_per_token=0,
+        context=places,
+        # Inside an MLP: the stream, two more like it, what lies between (four), and the 8-bit form of the last two
+        # products' inputs (one and a quarter). No stage can use what the one before has left: its sizes are others.
+        results=sum(8 * (places >> 2 * i) * d for i, d in enumerate(widths)),
+        live=7 * places * widths[0],
+        fixed=15_000_000,  # Pillow and a picture 9, modules 6
+    )
+
+
+SPEC = Spec(
+    DINOv3ConvNext,
+    model_types=("dinov3_convnext",),
+    sizes=convnext_sizes,
+    unread=UNREAD,
+)

@@ -23,6 +23,9 @@ from tallow.trace import span
 Array = np.ndarray[Any, Any]
 Size = int | tuple[int, int]
 
+UNREAD = {r"(.*\.)?mask_token": "stands for hidden patches while the model is trained"}
+"""Tensors of every DINOv3 that nothing reads."""
+
 
 class Features(NamedTuple):
     """What a model makes of a picture.

@@ -18,10 +18,12 @@ from tallow import ops
 from tallow.device import Device
 from tallow.errors import ArgumentError, ShapeError, WeightsError
 from tallow.models.dinov3.pictures import Picture, PictureConfig, Preparation
-from tallow.models.dinov3.vision import Size, VisionModel
+from tallow.models.dinov3.vision import UNREAD, Size, VisionModel
 from tallow.models.settings import Settings
+from tallow.models.spec import Spec
 from tallow.nn import Conv2d, GatedMLP, LayerNorm, Linear, Module, StackedLinear
 from tallow.runtime.resident import use
+from tallow.runtime.sizes import Sizes
 from tallow.tensor import Tensor
 from tallow.trace import span
 from tallow.weights.var_builder import VarBuilder
@@ -315,3 +317,32 @@ class DINOv3ViT(VisionModel):
             weights = ops.attention_weights(q, k, heads=None if head is None else [head])[0].to("cpu")
         grid = pixels.shape[2] // self.unit, pixels.shape[3] // self.unit
         return AttentionMap(weights if head is None else weights[0], grid)
+
+
+def vision_transformer_sizes(config: Mapping[str, Any]) -> Sizes:
+    """DINOv3's vision transformers, looking at pictures of the size that they were trained on last."""
+    d, f, layers = (config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    patch, size = config.get("patch_size", 16), config.get("image_size", 224)
+    registers = config.get("num_register_tokens", 0)
+    inner = 2 if config.get("use_gated_mlp") else 1
+    tokens = 1 + registers + (size // patch) ** 2
+    return Sizes(
+        matrices=layers * (4 * d * d + (inner + 1) * d * f),
+        tables=0,
+        scales=layers * (5 * d + inner * f),
+        tensors=3 * patch * patch * d + (4 + registers) * d + layers * (11 * d + inner * f),
+        cache_per_row=0,
+        cache_per_token=0,
+        context=tokens,
+        results=tokens * (8 * d + (inner + 1) * f),
+        live=tokens * (2 * d + (inner + 1) * f),
+        fixed=15_000_000,  # Pillow and a picture 9, modules 6
+    )
+
+
+SPEC = Spec(
+    DINOv3ViT,
+    model_types=("dinov3_vit",),
+    sizes=vision_transformer_sizes,
+    unread={**UNREAD, r"rope_embeddings\.(inv_freq|periods)": "a buffer; the config says it"},
+)

@@ -47,6 +47,8 @@ class Whisper(Module):
         generation: what ``generation_config.json`` says.
     """
 
+    Config = WhisperConfig
+
     def __init__(
         self,
         config: WhisperConfig,

@@ -7,17 +7,19 @@ of Llama's rows: ``LlamaModel.permute`` in its ``convert_hf_to_gguf.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tallow.errors import WeightsError
 from tallow.weights.adapters.mapped import MappedSource, Piece
-from tallow.weights.gguf import GGUFFile, SplitGGUF
 from tallow.weights.source import Array, Source, short
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
+if TYPE_CHECKING:
+    from tallow.weights.gguf import GGUFFile, SplitGGUF
+
 MAX_LAYERS = 1000
 
 OUTER = {
@@ -35,29 +37,53 @@ LAYER = {
 READ_AS_SETTINGS = frozenset({"rope_freqs.weight"})  # see rope_scaling
 
 
-def from_gguf(source: GGUFFile | SplitGGUF, config: Mapping[str, Any]) -> Source:
+@dataclass(frozen=True)
+class GGUFNames:
+    """How a decoder lies in GGUF files.
+
+    Attributes:
+        architecture: its ``general.architecture``.
+        layer: Transformers' names of a layer's modules, and the file's.
+        row_order: (name in a layer of the file, config) -> for each row here, its number in the file; None: the same.
+    """
+
+    architecture: str
+    layer: Mapping[str, str] = field(default_factory=lambda: LAYER)
+    row_order: Callable[[str, Mapping[str, Any]], Array | None] = lambda name, config: None
+
+
+def architecture(source: GGUFFile | SplitGGUF) -> str:
+    """What the file calls the architecture of its model. Raises WeightsError if it doesn't say."""
+    found = source.metadata.get("general.architecture")
+    if not isinstance(found, str):
+        raise WeightsError(f"{source.where}: general.architecture must be a name, found {short(found)}")
+    return found
+
+
+def from_gguf(source: GGUFFile | SplitGGUF, names: GGUFNames, config: Mapping[str, Any]) -> Source:
     """The file's tensors under Transformers' names; those that have none under their own, so that none gets lost.
 
     Args:
         source: the file.
+        names: of its architecture.
         config: what ``gguf_config`` made of it.
     """
-    pieces = dict(_pieces(config))
+    pieces = dict(_pieces(names, config))
     taken = {piece.name for piece in pieces.values()} | READ_AS_SETTINGS
     return MappedSource(source, pieces | {name: Piece(name) for name in source.names() if name not in taken})
 
 
-def _pieces(config: Mapping[str, Any]) -> Iterator[tuple[str, Piece]]:
+def _pieces(names: GGUFNames, config: Mapping[str, Any]) -> Iterator[tuple[str, Piece]]:
     for ours, theirs in OUTER.items():
         yield ours, Piece(theirs)
     for layer in range(config["num_hidden_layers"]):
-        for ours, theirs in LAYER.items():
+        for ours, theirs in names.layer.items():
             for part in ("weight", "bias"):
-                rows = row_order(theirs, config) if config["model_type"] == "llama" else None
+                rows = names.row_order(theirs, config)
                 yield f"model.layers.{layer}.{ours}.{part}", Piece(f"blk.{layer}.{theirs}.{part}", order=rows)
 
 
-def row_order(name: str, config: Mapping[str, Any]) -> Array | None:
+def llama_rows(name: str, config: Mapping[str, Any]) -> Array | None:
     """The rows of Llama's q and k, which the file has in pairs for an interleaved RoPE; None for other tensors.
 
     Row 2i + j of a head in the file is its row j · d / 2 + i here.
@@ -69,12 +95,17 @@ def row_order(name: str, config: Mapping[str, Any]) -> Array | None:
     return rows.transpose(0, 2, 1).reshape(-1)
 
 
-def gguf_config(source: GGUFFile | SplitGGUF) -> dict[str, Any]:
+def gguf_config(source: GGUFFile | SplitGGUF, names: GGUFNames, model_type: str) -> dict[str, Any]:
     """What ``config.json`` would say of the model in a file.
 
+    Args:
+        source: the file.
+        names: of its architecture.
+        model_type: Hugging Face's name of the architecture.
+
     Raises:
-        WeightsError: for an architecture that Tallow has not, a setting that is missing, of the wrong type, impossible,
-            or of a variant that the architecture's model does not compute.
+        WeightsError: for a setting that is missing, of the wrong type, impossible, or of a variant that the
+            architecture's model does not compute.
     """
     said = _Settings(source)
     heads, width = said.size("attention.head_count"), said.size("embedding_length")
@@ -82,7 +113,7 @@ def gguf_config(source: GGUFFile | SplitGGUF) -> dict[str, Any]:
         raise WeightsError(f"{said.where}: a mixture of experts, which Tallow does not compute")
     default = width // heads if width % heads == 0 else None
     config: dict[str, Any] = {
-        "model_type": said.architecture,
+        "model_type": model_type,
         "hidden_size": width,
         "intermediate_size": said.size("feed_forward_length"),
         "num_hidden_layers": said.size("block_count", MAX_LAYERS),
@@ -95,7 +126,7 @@ def gguf_config(source: GGUFFile | SplitGGUF) -> dict[str, Any]:
         "vocab_size": said.rows("token_embd.weight"),
         "tie_word_embeddings": source.info("output.weight") is None,
         "sliding_window": said.count("attention.sliding_window") or None,
-        "biases": [ours.split(".")[1] for ours, theirs in LAYER.items() if source.info(f"blk.0.{theirs}.bias")],
+        "biases": [ours.split(".")[1] for ours, theirs in names.layer.items() if source.info(f"blk.0.{theirs}.bias")],
     }
     config["rope_scaling"] = said.rope_scaling(config["head_dim"])
     for key in ("attention.value_length", "rope.dimension_count"):
@@ -115,12 +146,7 @@ class _Settings:
     def __init__(self, source: GGUFFile | SplitGGUF) -> None:
         self.source = source
         self.where = source.where
-        self.architecture = source.metadata.get("general.architecture")
-        if self.architecture not in ARCHITECTURES:
-            raise WeightsError(
-                f"{self.where}: holds a model of architecture {short(self.architecture)}; "
-                f"Tallow reads {', '.join(ARCHITECTURES)} from GGUF"
-            )
+        self.architecture = architecture(source)
 
     def _get(self, key: str, expected: str) -> Any:
         value = self.source.metadata.get(f"{self.architecture}.{key}")

@@ -11,51 +11,49 @@ import numpy as np
 from tallow.errors import WeightsError
 from tallow.matrix.block_matrix import BlockMatrix
 from tallow.matrix.weight import Stored
-from tallow.weights.adapters.gguf import LAYER, OUTER, row_order
-from tallow.weights.source import Array, Source, short
-
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+from tallow.weights.adapters.gguf import OUTER, GGUFNames
+from tallow.weights.source import Array, Source
 
 
-def gguf_names(config: Mapping[str, Any]) -> dict[str, str]:
+def gguf_names(names: GGUFNames, config: Mapping[str, Any]) -> dict[str, str]:
     """GGUF's name -> Transformers' name, for every tensor that a model of these sizes can have, in the file's order."""
-    names = {theirs: ours for ours, theirs in OUTER.items()}
+    found = {theirs: ours for ours, theirs in OUTER.items()}
     for layer in range(config["num_hidden_layers"]):
-        for ours, theirs in LAYER.items():
+        for ours, theirs in names.layer.items():
             for part in ("weight", "bias"):
-                names[f"blk.{layer}.{theirs}.{part}"] = f"model.layers.{layer}.{ours}.{part}"
-    return names
+                found[f"blk.{layer}.{theirs}.{part}"] = f"model.layers.{layer}.{ours}.{part}"
+    return found
 
 
-def gguf_rows(value: Stored, name: str, config: Mapping[str, Any]) -> Array | BlockMatrix:
+def gguf_rows(value: Stored, name: str, names: GGUFNames, config: Mapping[str, Any]) -> Array | BlockMatrix:
     """A tensor with its rows as the file has them: Llama's q and k in pairs.
 
     Args:
         value: the tensor under Transformers' name.
         name: GGUF's name.
+        names: of the architecture.
         config: of the model.
     """
     value = value if isinstance(value, (np.ndarray, BlockMatrix)) else value.dequantize()
     part = name.split(".")[2] if name.startswith("blk.") else ""
-    rows = row_order(part, config) if ARCHITECTURES[config["model_type"]] == "llama" else None
+    rows = names.row_order(part, config)
     return value if rows is None else value[np.argsort(rows)]
 
 
-def gguf_settings(config: Mapping[str, Any], source: Source, name: str) -> dict[str, Any]:
+def gguf_settings(names: GGUFNames, config: Mapping[str, Any], source: Source, name: str) -> dict[str, Any]:
     """The metadata of a model, without its tokenizer.
 
     Args:
+        names: of the architecture.
         config: what ``config.json`` says, with every size of a head and of the vocabulary in it, and YaRN's
             ``attention_factor`` where it isn't the usual one.
         source: its weights.
         name: of the model.
 
     Raises:
-        WeightsError: for an architecture or sliding windows that llama.cpp has no key for.
+        WeightsError: for sliding windows that llama.cpp has no key for.
     """
-    kind = ARCHITECTURES.get(config["model_type"])
-    if kind is None:
-        raise WeightsError(f"{source.where}: a model of type {short(config['model_type'])} cannot be written as GGUF")
+    kind = names.architecture
     said: dict[str, Any] = {
         "general.architecture": kind,
         "general.type": "model",

@@ -12,7 +12,7 @@ from typing import Any
 from tallow.errors import WeightsError
 from tallow.weights.adapters.mapped import MappedSource, Piece
 from tallow.weights.ctranslate2 import CTranslate2File
-from tallow.weights.source import Source, short
+from tallow.weights.source import Source
 
 _EMBEDDING = "model.decoder.embed_tokens.weight"
 
@@ -104,10 +104,8 @@ def ctranslate2_config(source: CTranslate2File, settings: dict[str, Any]) -> tup
         settings: the checkpoint's own ``config.json``, which holds only the lists of tokens and the alignment heads.
 
     Raises:
-        WeightsError: if it is not a Whisper, lacks a variable, or computes something else than Whisper does.
+        WeightsError: if it lacks a variable, or computes something else than Whisper does.
     """
-    if source.spec != "WhisperSpec":
-        raise WeightsError(f"{source.where}: holds a {short(source.spec)} of CTranslate2, not a WhisperSpec")
     _expect_flags(source)
     width, mels = _sizes(source, "encoder/conv1/weight", 3)[:2]
     vocabulary = _sizes(source, "decoder/embeddings/weight", 2)[0]

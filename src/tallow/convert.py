@@ -18,12 +18,16 @@ from tallow.hub.locate import resolve
 from tallow.matrix.block_matrix import BlockMatrix
 from tallow.matrix.blocks.encode import ENCODERS, quantize
 from tallow.matrix.weight import Stored
+from tallow.models.checkpoint import open_checkpoint
+from tallow.models.registry import find_spec
+from tallow.models.spec import Export
 from tallow.nn.rope_scaling import rotary_frequencies
 from tallow.text.language import TEMPLATES_FOLDER, Text
 from tallow.text.tokenizer_export import gguf_text
 from tallow.weights.adapters.decoder import ATTENTION, MLP
+from tallow.weights.adapters.gguf import GGUFNames
 from tallow.weights.adapters.gguf_export import gguf_names, gguf_rows, gguf_settings
-from tallow.weights.checkpoint import Checkpoint, open_checkpoint
+from tallow.weights.checkpoint import Checkpoint
 from tallow.weights.gguf_write import PLAIN, NewTensor, save_gguf
 from tallow.weights.safetensors import write_safetensors
 from tallow.weights.source import Array
@@ -35,7 +39,6 @@ _FILE_TYPES = {
 }  # fmt: skip
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
            "chat_template.json", "generation_config.json", "vocab.json", "merges.txt", "added_tokens.json")  # fmt: skip
-_CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
 def convert(model: str | os.PathLike[str], target: str | os.PathLike[str], storage: str | None = None) -> None:
@@ -52,28 +55,29 @@ def convert(model: str | os.PathLike[str], target: str | os.PathLike[str], stora
         ArgumentError: for a storage that the format has not.
         WeightsError: for a model that cannot be written so.
     """
-    from tallow.models.registry import find_class
-
     if storage is not None and storage not in STORAGES:
         raise ArgumentError(f"storage {storage!r}: there are {', '.join(STORAGES)}")
     checkpoint = open_checkpoint(resolve(model))
-    if checkpoint.architecture not in _CLASSES:
+    spec = find_spec(checkpoint.architecture)
+    if spec.export is None or spec.gguf is None:
         raise WeightsError(
             f"{checkpoint.folder}: a {checkpoint.architecture} cannot be converted, a language model can"
         )
-    config = find_class(checkpoint.architecture).Config.from_dict(checkpoint.config)
+    config = spec.model.Config.from_dict(checkpoint.config)
     sizes = dataclasses.asdict(config) | {"model_type": checkpoint.architecture}
     if os.fspath(target).endswith(".gguf"):
-        _to_gguf(checkpoint, sizes, os.fspath(target), _NAMES.get(storage or "", storage))
+        _to_gguf(checkpoint, spec.gguf, sizes, os.fspath(target), _NAMES.get(storage or "", storage))
     elif storage in PLAIN or storage is None:
-        _to_folder(checkpoint, sizes, os.fspath(target), storage)
+        _to_folder(checkpoint, spec.export, sizes, os.fspath(target), storage)
     else:
         raise ArgumentError(f"safetensors hold no {storage}; give a file *.gguf, or a storage of {', '.join(PLAIN)}")
 
 
-def _to_gguf(checkpoint: Checkpoint, sizes: Mapping[str, Any], path: str, storage: str | None) -> None:
+def _to_gguf(
+    checkpoint: Checkpoint, names: GGUFNames, sizes: Mapping[str, Any], path: str, storage: str | None
+) -> None:
     name = os.path.splitext(os.path.basename(path))[0]
-    metadata = gguf_settings(with_attention_factor(sizes), checkpoint.source, name)
+    metadata = gguf_settings(names, with_attention_factor(sizes), checkpoint.source, name)
     if storage in _FILE_TYPES:
         metadata["general.file_type"] = _FILE_TYPES[storage]
     if checkpoint.metadata is not None:
@@ -82,10 +86,10 @@ def _to_gguf(checkpoint: Checkpoint, sizes: Mapping[str, Any], path: str, storag
     else:
         metadata |= gguf_text(Text.from_checkpoint(checkpoint), sizes["vocab_size"])
     tensors: dict[str, NewTensor] = {}
-    for theirs, ours in gguf_names(sizes).items():
+    for theirs, ours in gguf_names(names, sizes).items():
         info = checkpoint.source.info(ours)
         if info is not None and not (theirs == "output.weight" and sizes["tie_word_embeddings"]):
-            tensors[theirs] = _gguf_tensor(checkpoint, sizes, theirs, ours, info.shape, storage)
+            tensors[theirs] = _gguf_tensor(checkpoint, names, sizes, theirs, ours, info.shape, storage)
     factors = _frequency_factors(sizes)
     if factors is not None:
         tensors["rope_freqs.weight"] = NewTensor(factors.shape, PLAIN["float32"], lambda: factors)
@@ -94,6 +98,7 @@ def _to_gguf(checkpoint: Checkpoint, sizes: Mapping[str, Any], path: str, storag
 
 def _gguf_tensor(
     checkpoint: Checkpoint,
+    names: GGUFNames,
     sizes: Mapping[str, Any],
     theirs: str,
     ours: str,
@@ -116,7 +121,7 @@ def _gguf_tensor(
         kind = BY_NAME["q8_0" if theirs in ("token_embd.weight", "output.weight") else storage]
 
     def make() -> Array | BlockMatrix:
-        value = gguf_rows(checkpoint.source.read(ours), theirs, sizes)
+        value = gguf_rows(checkpoint.source.read(ours), theirs, names, sizes)
         checkpoint.source.release(ours)
         if isinstance(value, BlockMatrix):
             if value.kind is kind:
@@ -153,10 +158,12 @@ def _frequency_factors(sizes: Mapping[str, Any]) -> Array | None:
     return (plain / scaled).astype(np.float32)
 
 
-def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, storage: str | None) -> None:
+def _to_folder(
+    checkpoint: Checkpoint, export: Export, sizes: Mapping[str, Any], folder: str, storage: str | None
+) -> None:
     source = checkpoint.source
-    config = _transformers_config(checkpoint, sizes)
-    zeros = _missing_biases(checkpoint, sizes)
+    config = _transformers_config(checkpoint, export, sizes)
+    zeros = _missing_biases(checkpoint, export, sizes)
     infos, dtypes = {}, {}
     for name in source.names():
         info = source.info(name)
@@ -183,21 +190,17 @@ def _to_folder(checkpoint: Checkpoint, sizes: Mapping[str, Any], folder: str, st
     _write_text(checkpoint, folder)
 
 
-def _missing_biases(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, int]:
+def _missing_biases(checkpoint: Checkpoint, export: Export, sizes: Mapping[str, Any]) -> dict[str, int]:
     """Names and sizes of biases that Transformers expects beside those that a GGUF file has; zeros change nothing.
 
     Raises:
         WeightsError: for a bias that Transformers' class of the architecture cannot have.
     """
-    allowed: dict[str, tuple[tuple[str, ...], ...]] = {
-        "llama": (ATTENTION, MLP), "mistral": (), "qwen2": (ATTENTION[:3],), "qwen3": (ATTENTION,)
-    }  # fmt: skip
-    groups = allowed[checkpoint.architecture]
+    groups = export.biases
     surplus = sorted(sizes["biases"] - {name for group in groups for name in group})
     if surplus:
         raise WeightsError(
-            f"{checkpoint.source.where}: {', '.join(surplus)} have biases, which Transformers' "
-            f"{_CLASSES[checkpoint.architecture]} has not"
+            f"{checkpoint.source.where}: {', '.join(surplus)} have biases, which Transformers' {export.name} has not"
         )
     expected = [name for group in groups if sizes["biases"] & set(group) for name in group]
     found: dict[str, int] = {}
@@ -210,7 +213,7 @@ def _missing_biases(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[st
     return found
 
 
-def _transformers_config(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
+def _transformers_config(checkpoint: Checkpoint, export: Export, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The checkpoint's ``config.json``, made if it came without one."""
     config = dict(checkpoint.config)
     if checkpoint.metadata is not None:  # in a config.json a null may say something: a Mistral has no window then
@@ -222,7 +225,7 @@ def _transformers_config(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> di
             "attention_bias": bool(sizes["biases"] & set(ATTENTION)),
             "mlp_bias": bool(sizes["biases"] & set(MLP)),
         }
-    config["architectures"] = [f"{_CLASSES[checkpoint.architecture]}ForCausalLM"]
+    config["architectures"] = [f"{export.name}ForCausalLM"]
     factors = _frequency_factors(sizes)
     scaling = sizes["rope_scaling"] or {}
     if scaling.get("rope_type") == "factors" and factors is not None:

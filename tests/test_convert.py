@@ -4,13 +4,13 @@ import json
 import numpy as np
 import pytest
 
+from tallow.convert import convert
 from tallow.errors import ArgumentError, ModelNotFoundError, WeightsError
-from tallow.models.registry import load
-from tallow.runtime.convert import convert
+from tallow.loading import load
 from tallow.weights.gguf import open_gguf
 from tallow.weights.safetensors import open_safetensors
 
-from .published import publish
+from .runtime.published import publish
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 8192}  # fmt: skip
