@@ -12,11 +12,11 @@ from cuda_common import arguments, beside_peer, builder, limits, milliseconds, r
 from cuda_sizes import BATCH, LARGE, TOKENS, TURBO, WINDOWS
 
 from tallow import ops
+from tallow.engine.step import RecordedStep
 from tallow.models.clap import Clap, ClapConfig
 from tallow.models.dinov3.vit import DINOv3ViT, DINOv3ViTConfig
 from tallow.models.whisper import Whisper, WhisperConfig
 from tallow.runtime.encoding import encode
-from tallow.runtime.step import RecordedStep
 from tallow.tensor import Tensor
 
 

@@ -43,7 +43,7 @@ OURS = (
     TOKENS
     + """
 import numpy as np, tallow as tl
-from tallow.runtime.step import DecodeStep
+from tallow.engine.step import DecodeStep
 tl.set_num_threads(threads)
 model, state = tl.load(path), {}
 

@@ -10,7 +10,7 @@ from tallow.loading import load
 from tallow.weights.gguf import open_gguf
 from tallow.weights.safetensors import open_safetensors
 
-from .runtime.published import publish
+from .engine.published import publish
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 8192}  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from tallow.cli import main
 from tallow.loading import load
-from tests.runtime.published import publish
+from tests.engine.published import publish
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import environment
+from tests.engine.published import publish
 from tests.models import real_weights, tiny_clap, tiny_whisper
-from tests.runtime.published import publish
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -18,7 +18,7 @@ from tallow.models.checkpoint import open_checkpoint
 from tallow.models.estimate import estimate_checkpoint, estimate_memory
 from tallow.weights import var_builder
 from tallow.weights.safetensors import open_safetensors, save_safetensors
-from tests.runtime.published import publish
+from tests.engine.published import publish
 
 
 def numbers(*shape, seed=0):

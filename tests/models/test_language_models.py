@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tallow.engine.step import DecodeStep
 from tallow.errors import WeightsError
 from tallow.models.language_model import Head
 from tallow.models.llama import LlamaConfig
@@ -8,7 +9,6 @@ from tallow.models.qwen2 import Qwen2Config
 from tallow.models.qwen3 import Qwen3Config
 from tallow.models.registry import find_class
 from tallow.nn import Embedding
-from tallow.runtime.step import DecodeStep
 from tallow.runtime.threads import get_num_threads, set_num_threads
 from tallow.tensor import Tensor
 from tallow.weights.safetensors import open_safetensors, save_safetensors

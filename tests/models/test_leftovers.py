@@ -14,7 +14,7 @@ from tallow.tensor import Tensor
 from tallow.weights.gguf import open_gguf
 from tallow.weights.gguf_write import PLAIN, NewTensor, save_gguf
 from tallow.weights.safetensors import open_safetensors, save_safetensors
-from tests.runtime.small_model import vocabulary
+from tests.engine.small_model import vocabulary
 
 VOCABULARY = len(vocabulary())
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,

@@ -15,8 +15,8 @@ from tallow.models.dinov3 import PictureConfig
 from tallow.models.dinov3.pictures import Preparation
 from tallow.models.llama import LlamaConfig
 from tallow.models.qwen3 import Qwen3Config
+from tests.engine.published import SIZES, publish
 from tests.models import tiny_clap, tiny_dino
-from tests.runtime.published import SIZES, publish
 
 SETTINGS = {"vocab_size": 10} | SIZES
 

@@ -8,8 +8,8 @@ import pytest
 import tallow as tl
 from tallow.errors import ArgumentError
 from tallow.runtime import resident
+from tests.engine.small_model import small_model
 from tests.models import tiny_clap, tiny_dino, tiny_whisper
-from tests.runtime.small_model import small_model
 
 PICTURE = np.zeros((32, 32, 3), np.uint8)
 SPEECH = {"temperature": 0.0, "beam_size": 1, "language": "en", "logprob_threshold": None, "no_speech_threshold": None}

@@ -8,7 +8,7 @@ from tokenizers import AddedToken, processors
 from tallow.models.clap import Clap, ClapConfig
 from tallow.weights.safetensors import save_safetensors
 from tallow.weights.var_builder import VarBuilder
-from tests.runtime.published import Recording
+from tests.engine.published import Recording
 from tests.text.vocabularies import byte_level
 
 AUDIO = {

@@ -8,7 +8,7 @@ from PIL import Image
 from tallow.models.registry import find_class
 from tallow.weights.safetensors import save_safetensors
 from tallow.weights.var_builder import VarBuilder
-from tests.runtime.published import Recording
+from tests.engine.published import Recording
 
 VIT = {
     "model_type": "dinov3_vit", "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 3,

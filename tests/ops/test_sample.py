@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tallow.engine.sampling import Sampler, Sampling
 from tallow.errors import ShapeError
 from tallow.ops.sample import uniform
-from tallow.runtime.sampling import Sampler, Sampling
 from tests.ops.both import both, tensor
 
 OPTIONS = [

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tallow.engine.step import DecodeStep
 from tallow.models.checkpoint import open_checkpoint
 from tallow.models.registry import find_class
-from tallow.runtime.step import DecodeStep
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
 

@@ -5,10 +5,10 @@ import pytest
 
 import tallow as tl
 from tallow import ops
+from tallow.engine import step
 from tallow.errors import BoundsError, CaptureError
 from tallow.matrix.weight import make_weight
 from tallow.ops import KVCache, dispatch
-from tallow.runtime import step
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 

@@ -18,9 +18,9 @@ from tallow.models.whisper import WhisperConfig
 from tallow.weights.random import RandomSource
 from tallow.weights.safetensors import save_safetensors
 from tallow.weights.var_builder import VarBuilder
+from tests.engine.published import Recording
 from tests.models import real_weights, tiny_clap, tiny_dino
 from tests.recordings import ROOT
-from tests.runtime.published import Recording
 
 CLEAR = "/proc/self/clear_refs"
 pytestmark = [

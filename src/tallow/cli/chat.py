@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tallow.runtime.session import Session
+    from tallow.engine.session import Session
 
 _COMMANDS = {
     "/help": "tell the commands",

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tallow import ops
 from tallow.device import Device
+from tallow.engine import reading
+from tallow.engine.generate import start
+from tallow.engine.grammar import Grammar
+from tallow.engine.kv_cache import DecoderCache
+from tallow.engine.prompts import Prompt, fit, token_ids
+from tallow.engine.request import Options
+from tallow.engine.result import Generation
+from tallow.engine.sampling import Sampling
+from tallow.engine.session import Session
 from tallow.errors import TemplateError, WeightsError
 from tallow.nn import Embedding, Module, RMSNorm
-from tallow.runtime import reading
-from tallow.runtime.generate import start
-from tallow.runtime.grammar import Grammar
-from tallow.runtime.kv_cache import DecoderCache
-from tallow.runtime.prompts import Prompt, fit, token_ids
-from tallow.runtime.request import Options
 from tallow.runtime.resident import use
-from tallow.runtime.result import Generation
-from tallow.runtime.sampling import Sampling
-from tallow.runtime.session import Session
 from tallow.tensor import Tensor
 from tallow.text.answer import split_reasoning
 from tallow.text.chat_template import conversation

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tallow.engine.kv_cache import DecoderCache, Step
 from tallow.models.decoder import decoder_spec
 from tallow.models.language_model import Head, LanguageModel
 from tallow.models.settings import Settings
 from tallow.models.spec import Export
 from tallow.nn import Embedding, GatedMLP, Linear, Module, RMSNorm, RotaryEmbedding, StackedLinear
-from tallow.runtime.kv_cache import DecoderCache, Step
 from tallow.tensor import Tensor
 from tallow.text.language import Text
 from tallow.weights.adapters.decoder import ATTENTION

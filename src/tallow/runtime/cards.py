@@ -13,6 +13,9 @@ from tallow.device import Device, as_device
 from tallow.errors import DeviceError
 from tallow.tensor import Tensor
 
+kept_bytes: list[Callable[[Device], int]] = []
+"""Say how many bytes are kept for later in tensors, which are given up where memory lacks."""
+
 
 class MemoryInfo(NamedTuple):
     """Bytes of a GPU's memory.
@@ -44,11 +47,11 @@ def memory_info(device: Device | str = "cuda") -> MemoryInfo:
     import cupy
 
     from tallow.backends.cuda.memory import explaining
-    from tallow.runtime import encoding, kept
+    from tallow.runtime import encoding
 
     with explaining("memory_info"), cupy.cuda.Device(place.index):
         free, total = cupy.cuda.runtime.memGetInfo()
-        pool, caches = cupy.get_default_memory_pool(), kept.nbytes(place)
+        pool, caches = cupy.get_default_memory_pool(), sum(count(place) for count in kept_bytes)
         left = pool.free_bytes() + caches + encoding.nbytes(place)  # recordings have pools of their own
         return MemoryInfo(total, free + left, pool.used_bytes() - caches, left)
 

@@ -13,17 +13,17 @@ import numpy as np
 
 from tallow.device import Device
 from tallow.errors import CaptureError, OutOfMemoryError
-from tallow.nn.module import Module
 from tallow.runtime.capture import Recording
 from tallow.runtime.cards import Arriving
 from tallow.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 logger = logging.getLogger("tallow")
+Encoder = Callable[[Tensor], Tensor]  # a module, which can be referred to weakly
 MOST_SHAPES = 4  # whose recordings, and with them their intermediate results, are kept
 
 
-def encode(encoder: Module, x: Tensor) -> Tensor:
+def encode(encoder: Encoder, x: Tensor) -> Tensor:
     """``encoder(x)``; on a card it is recorded when a shape comes for the second time, and then replayed.
 
     A card does the work of a small batch faster than Python asks for it. Recordings go with the encoder's weights, and
@@ -34,7 +34,7 @@ def encode(encoder: Module, x: Tensor) -> Tensor:
         x: lies where the encoder's weights do.
     """
     if x.device.kind == "cpu":
-        return encoder(x)  # type: ignore[no-any-return]
+        return encoder(x)
     with _lock:
         if encoder not in _recorded:
             _recorded[encoder] = _Recorded(encoder)
@@ -95,7 +95,7 @@ def nbytes(device: Device) -> int:
 class _Recorded:
     """The recordings of an encoder, which it does not keep alive, nor they it."""
 
-    def __init__(self, encoder: Module) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder = weakref.ref(encoder)
         self._known: OrderedDict[Any, _Known] = OrderedDict()  # read and changed under the lock of all
         self._lock = threading.Lock()  # a recording has one input and one result
@@ -152,13 +152,13 @@ class _Recorded:
             return None
 
 
-def _run(encoder: weakref.ref[Module], x: Tensor) -> Tensor:
+def _run(encoder: weakref.ref[Encoder], x: Tensor) -> Tensor:
     found = encoder()
     assert found is not None
-    return found(x)  # type: ignore[no-any-return]
+    return found(x)
 
 
 _Known = tuple[Tensor, Recording[Tensor]] | None
 """What an encoder reads, and what it does; None for a shape that has come once."""
-_recorded: weakref.WeakKeyDictionary[Module, _Recorded] = weakref.WeakKeyDictionary()
+_recorded: weakref.WeakKeyDictionary[Encoder, _Recorded] = weakref.WeakKeyDictionary()
 _lock = threading.RLock()  # memory may lack, and recordings be freed, wherever the collector runs

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 import tallow as tl
+from tallow.engine import kept, step
+from tallow.engine.step import DecodeStep, RecordedStep
 from tallow.models.clap import Clap, ClapConfig
 from tallow.models.qwen3 import Qwen3, Qwen3Config
 from tallow.models.registry import find_class
 from tallow.models.whisper import Whisper, WhisperConfig
 from tallow.models.whisper.session import DecoderSession
 from tallow.ops import KVCache
-from tallow.runtime import kept, step
 from tallow.runtime.capture import Recording
 from tallow.runtime.cards import Arriving
 from tallow.runtime.memory import CHUNK
-from tallow.runtime.step import DecodeStep, RecordedStep
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
 from tests.backends.cuda.card import error, needs_card, numbers
-from tests.runtime.small_model import small_model, vocabulary
+from tests.engine.small_model import small_model, vocabulary
 
 pytestmark = needs_card
 QWEN = {
@@ -279,7 +279,7 @@ def recordings(monkeypatch):
         made.append(device)
         return Recording(function, device)
 
-    monkeypatch.setattr("tallow.runtime.step.Recording", record)
+    monkeypatch.setattr("tallow.engine.step.Recording", record)
     return made
 
 
@@ -449,7 +449,7 @@ def test_what_is_kept_is_given_up_where_memory_lacks(monkeypatch):
                 raise cupy.cuda.memory.OutOfMemoryError(100, 0)
         return Recording(function, device)
 
-    monkeypatch.setattr("tallow.runtime.step.Recording", lacks)
+    monkeypatch.setattr("tallow.engine.step.Recording", lacks)
     assert write(models[1], [3, 1, 4]) == expected
     assert kept_of(models[0]) is None
     assert kept_of(models[1]) is not None

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import tallow as tl
 from tallow import ops
+from tallow.engine.sampling import Sampling, candidates
+from tallow.engine.step import RecordedStep
 from tallow.ops.dispatch import OPERATIONS
 from tallow.runtime.capture import Recording
-from tallow.runtime.sampling import Sampling, candidates
-from tallow.runtime.step import RecordedStep
 from tallow.tensor import Tensor
 from tests.backends.cuda.card import needs_card, numbers
 from tests.backends.cuda.test_models import qwen

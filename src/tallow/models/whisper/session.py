@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tallow.engine.step import RecordedStep
 from tallow.ops import KVCache
-from tallow.runtime.step import RecordedStep
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:

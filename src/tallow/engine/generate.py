@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tallow import _cpu
-from tallow.runtime import kept
-from tallow.runtime.kv_cache import DecoderCache
+from tallow.engine import kept
+from tallow.engine.kv_cache import DecoderCache
+from tallow.engine.request import Options, Request
+from tallow.engine.result import Choice, Generation
+from tallow.engine.step import DecodeStep
+from tallow.engine.stream import Stream
 from tallow.runtime.memory import CHUNK
-from tallow.runtime.request import Options, Request
 from tallow.runtime.resident import use
-from tallow.runtime.result import Choice, Generation
-from tallow.runtime.step import DecodeStep
-from tallow.runtime.stream import Stream
 from tallow.tensor import Tensor
 from tallow.trace import span
 
 if TYPE_CHECKING:
-    from tallow.models.language_model import LanguageModel
-    from tallow.runtime.session import Session
+    from tallow.engine.network import Network
+    from tallow.engine.session import Session
 
 Array = np.ndarray[Any, Any]
 
 
 def start(
-    model: LanguageModel,
+    model: Network,
     prompts: Sequence[Sequence[int]],
     options: Options,
     memory: Session | str,
@@ -73,7 +73,7 @@ def start(
 
 
 def generate(
-    model: LanguageModel, requests: Sequence[Request], step: DecodeStep, chunk: int | None = None
+    model: Network, requests: Sequence[Request], step: DecodeStep, chunk: int | None = None
 ) -> Generator[tuple[int, str], None, None]:
     """Write answers.
 
@@ -134,7 +134,7 @@ def generate(
 
 
 def read_padded(
-    model: LanguageModel,
+    model: Network,
     prompts: Sequence[Sequence[int]],
     cache: DecoderCache,
     chunk: int,
@@ -166,7 +166,7 @@ def read_padded(
     return hidden[:, -1]
 
 
-def _read(model: LanguageModel, rows: Sequence[Sequence[int]], width: int, cache: DecoderCache) -> Tensor:
+def _read(model: Network, rows: Sequence[Sequence[int]], width: int, cache: DecoderCache) -> Tensor:
     """Read some more ids of each row, padded in front to a width; (rows, width, dim)."""
     padded = np.array([[0] * (width - len(ids)) + list(ids) for ids in rows])
     counts = [len(ids) for ids in rows]

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallow import _cpu, ops
+from tallow.engine.generate import generate, read_padded
+from tallow.engine.request import Options, Request
+from tallow.engine.result import TokenLogprob
+from tallow.engine.step import DecodeStep
 from tallow.errors import ArgumentError, TemplateError, WeightsError
-from tallow.runtime.generate import generate, read_padded
-from tallow.runtime.request import Options, Request
-from tallow.runtime.result import TokenLogprob
-from tallow.runtime.step import DecodeStep
 from tallow.tensor import Tensor
 from tallow.text.language import Text
 

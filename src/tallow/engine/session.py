@@ -7,14 +7,14 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tallow.device import CPU
+from tallow.engine.kv_cache import DecoderCache
+from tallow.engine.request import Request
+from tallow.engine.step import DecodeStep
 from tallow.errors import ArgumentError
-from tallow.runtime.kv_cache import DecoderCache
-from tallow.runtime.request import Request
-from tallow.runtime.step import DecodeStep
 from tallow.text.chat_template import conversation
 
 if TYPE_CHECKING:
-    from tallow.models.language_model import LanguageModel
+    from tallow.engine.network import Conversing, Network
 
 
 class Session:
@@ -31,7 +31,7 @@ class Session:
         messages: of the conversation so far, the assistant's included; may be changed.
     """
 
-    def __init__(self, model: LanguageModel, cache_dtype: str = "auto") -> None:
+    def __init__(self, model: Conversing, cache_dtype: str = "auto") -> None:
         self._model = model
         self._cache_dtype = cache_dtype
         self._cache: DecoderCache | None = None
@@ -64,7 +64,7 @@ class Session:
         if self._cache is not None:
             self._cache.truncate(0)
 
-    def check(self, model: LanguageModel, prompts: int) -> None:
+    def check(self, model: Network, prompts: int) -> None:
         """Raise ArgumentError if a call with this session has several prompts, or is another model's."""
         if prompts != 1:
             raise ArgumentError(

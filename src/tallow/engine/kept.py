@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tallow.device import CPU, Device
 from tallow.dtypes import DType, as_dtype
+from tallow.engine.kv_cache import DecoderCache, position_nbytes
+from tallow.engine.step import DecodeStep
 from tallow.errors import OutOfMemoryError, TallowError
-from tallow.runtime.kv_cache import DecoderCache, position_nbytes
-from tallow.runtime.step import DecodeStep
+from tallow.runtime.cards import kept_bytes, memory_info
 
 if TYPE_CHECKING:
-    from tallow.models.language_model import LanguageModel
+    from tallow.engine.network import Network
     from tallow.nn.module import Module
 
 SHARE = 1 / 16
@@ -39,7 +40,7 @@ _kept: weakref.WeakKeyDictionary[Module, DecodeStep] = weakref.WeakKeyDictionary
 _lock = threading.RLock()  # streams that are collected hand back what they have, wherever the collector finds them
 
 
-def take(model: LanguageModel, rows: int, positions: int, dtype: str) -> DecodeStep:
+def take(model: Network, rows: int, positions: int, dtype: str) -> DecodeStep:
     """A step over an empty cache: what the model has kept, where it fits, else a new one.
 
     Args:
@@ -66,7 +67,7 @@ def take(model: LanguageModel, rows: int, positions: int, dtype: str) -> DecodeS
         return DecodeStep(model, model.new_cache(rows, positions, dtype))
 
 
-def keep(model: LanguageModel, step: DecodeStep) -> None:
+def keep(model: Network, step: DecodeStep) -> None:
     """Hand back what ``take`` gave, to be kept if it is worth it. Nobody may use it any more."""
     cache, weights = step.cache, getattr(model, "norm", None)
     if weights is None or cache.device is CPU or not step.recordable:  # unloaded, or nothing is gained
@@ -108,11 +109,14 @@ def nbytes(device: Device) -> int:
         return sum(step.cache.nbytes for step in _kept.values() if step.cache.device is device)
 
 
+kept_bytes.append(nbytes)
+
+
 def _fits(cache: DecoderCache, rows: int, positions: int, dtype: DType) -> bool:
     return cache.most_rows >= rows and cache.capacity >= positions and cache.dtype is dtype
 
 
-def _roomy(model: LanguageModel, rows: int, positions: int, dtype: DType) -> int:
+def _roomy(model: Network, rows: int, positions: int, dtype: DType) -> int:
     """Positions to make a cache for that will be kept: a power of two, so that longer calls find room in it too."""
     config = model.config
     room = min(max(_LEAST_ROOM, 1 << (positions - 1).bit_length()), model.context)
@@ -123,6 +127,4 @@ def _roomy(model: LanguageModel, rows: int, positions: int, dtype: DType) -> int
 @functools.cache
 def _most(device: Device) -> int:
     """Bytes of a cache that is kept."""
-    from tallow.runtime.cards import memory_info
-
     return int(memory_info(device).total * SHARE)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from tallow import ops
+from tallow.engine.grammar import Grammar, Matcher
+from tallow.engine.lookup import PromptLookup
+from tallow.engine.result import Choice, Generation, Timings, TokenLogprob, token_logprobs
+from tallow.engine.sampling import Sampler, Sampling
+from tallow.engine.stopping import TextUntilStop
 from tallow.errors import ArgumentError
-from tallow.runtime.grammar import Grammar, Matcher
-from tallow.runtime.lookup import PromptLookup
-from tallow.runtime.result import Choice, Generation, Timings, TokenLogprob, token_logprobs
-from tallow.runtime.sampling import Sampler, Sampling
-from tallow.runtime.stopping import TextUntilStop
 from tallow.tensor import Tensor
 from tallow.text.language import Text
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallow.runtime.stopping import TextUntilStop
+from tallow.engine.stopping import TextUntilStop
 
 from .small_model import vocabulary
 

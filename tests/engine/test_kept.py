@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tallow.runtime import kept
-from tallow.runtime.sampling import Sampling
-from tallow.runtime.step import DecodeStep, RecordedStep
+from tallow.engine import kept
+from tallow.engine.sampling import Sampling
+from tallow.engine.step import DecodeStep, RecordedStep
 from tallow.tensor import Tensor
 
 from .small_model import small_model

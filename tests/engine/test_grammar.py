@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from tallow.engine import grammar
 from tallow.errors import ArgumentError
-from tallow.runtime import grammar
 
 from .small_model import small_model
 

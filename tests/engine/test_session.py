@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from tallow.engine.kv_cache import DecoderCache
 from tallow.errors import ArgumentError, OutOfMemoryError
 from tallow.ops import KVCache
-from tallow.runtime.kv_cache import DecoderCache
 
 from .small_model import small_model
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tallow.engine.sampling import Sampler, Sampling, candidates
 from tallow.errors import ArgumentError
-from tallow.runtime.sampling import Sampler, Sampling, candidates
 
 LOGITS = np.float32([0.5, 3.0, -1.0, 2.0, 3.0, 0.0])
 

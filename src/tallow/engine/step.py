@@ -11,17 +11,17 @@ import numpy as np
 
 from tallow import ops
 from tallow.device import CPU
+from tallow.engine.result import Choice, token_logprobs
+from tallow.engine.sampling import Draws, Sampling
 from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.runtime.cards import Arriving
-from tallow.runtime.result import Choice, token_logprobs
-from tallow.runtime.sampling import Draws, Sampling
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tallow.models.language_model import LanguageModel
-    from tallow.runtime.kv_cache import DecoderCache
+    from tallow.engine.kv_cache import DecoderCache
+    from tallow.engine.network import Network
 
 logger = logging.getLogger("tallow")
 Array = np.ndarray[Any, Any]
@@ -150,7 +150,7 @@ class DecodeStep:
         cache: likewise.
     """
 
-    def __init__(self, model: LanguageModel, cache: DecoderCache, sampling: Sampling | None = None) -> None:
+    def __init__(self, model: Network, cache: DecoderCache, sampling: Sampling | None = None) -> None:
         self.cache = cache
         self._model: Any = weakref.proxy(model)  # it may keep the step; a cycle would keep the memory of both
         self._on_card = cache.device is not CPU

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from tallow.runtime.request import Request
-from tallow.runtime.result import Generation
+from tallow.engine.request import Request
+from tallow.engine.result import Generation
 
 
 class Stream(Iterator[Any]):

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tallow import ops
+from tallow.engine.generate import read_padded
+from tallow.engine.prompts import token_ids
 from tallow.errors import ArgumentError
-from tallow.runtime.generate import read_padded
 from tallow.runtime.memory import CHUNK
-from tallow.runtime.prompts import token_ids
 from tallow.runtime.resident import use
 from tallow.tensor import Tensor
 from tallow.trace import span
 
 if TYPE_CHECKING:
-    from tallow.models.language_model import LanguageModel
+    from tallow.engine.network import Network
 
 _LOGITS = 64  # positions whose logits are there at a time
 
@@ -37,7 +37,7 @@ class Score(NamedTuple):
     ids: list[int]
 
 
-def score(model: LanguageModel, text: str | Sequence[int]) -> Score:
+def score(model: Network, text: str | Sequence[int]) -> Score:
     """See ``LanguageModel.score``."""
     (ids,), _ = token_ids(text, model.text, model.config.vocab_size)
     if not 2 <= len(ids) <= model.context:
@@ -59,7 +59,7 @@ def score(model: LanguageModel, text: str | Sequence[int]) -> Score:
 
 
 def embed(
-    model: LanguageModel,
+    model: Network,
     texts: str | Sequence[str],
     instruction: str | None,
     dims: int | None,
@@ -72,7 +72,7 @@ def embed(
 
 
 def _embedded(
-    model: LanguageModel,
+    model: Network,
     texts: str | Sequence[str],
     instruction: str | None,
     dims: int | None,
@@ -97,7 +97,7 @@ def _embedded(
     return vectors[0] if single else vectors
 
 
-def _fit(model: LanguageModel, text: str, instruction: str | None, truncate: bool) -> list[int]:
+def _fit(model: Network, text: str, instruction: str | None, truncate: bool) -> list[int]:
     """The ids of a text to embed, with what the tokenizer puts around it."""
     tokenizer = model.text.tokenizer
     prompt = text if instruction is None else f"Instruct: {instruction}\nQuery:{text}"

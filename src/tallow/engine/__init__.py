@@ -1,0 +1,1 @@
+"""What runs language models: the loop, its requests, sampling, grammars, the cache and the recorded step."""
