@@ -57,7 +57,7 @@ class Parts:
     def mlp_products(self):
         y = self.x
         for gate_up, down in zip(self.gate_up, self.down, strict=True):
-            y = ops.linear(ops.linear_swiglu(ops.rms_norm(y, self.gain), gate_up), down, residual=y)
+            y = ops.linear(ops.linear_glu(ops.rms_norm(y, self.gain), gate_up), down, residual=y)
         return y
 
     def attend(self):

@@ -83,18 +83,23 @@ def test_any_shape_and_any_strides(name, shape):
     assert np.allclose(op(tensor(x.T)).numpy(), out.numpy().T, rtol=2e-7, atol=1e-7)
 
 
-@both("swiglu")
-def test_swiglu_of_unequal_shapes(op):
-    with pytest.raises(ShapeError, match=r"swiglu: gate of shape \(2, 3\) and up of shape \(3,\) differ"):
+@both("glu")
+def test_glu_of_unequal_shapes(op):
+    with pytest.raises(ShapeError, match=r"glu: gate of shape \(2, 3\) and up of shape \(3,\) differ"):
         op(tensor(np.ones((2, 3))), tensor(np.ones(3)))
 
 
-@both("swiglu")
-def test_swiglu(op):
+@both("glu")
+def test_glu(op):
     rng = np.random.default_rng(1)
     gate, up = rng.standard_normal((2, 3, 7))
     expected = gate / (1 + np.exp(-gate)) * up
     assert np.allclose(op(tensor(gate), tensor(up)).numpy(), expected, rtol=1e-5, atol=1e-6)
+    for name, activation in (("gelu", ops.gelu), ("gelu_tanh", lambda x: ops.gelu(x, "tanh")), ("relu", ops.relu)):
+        expected = activation(tensor(gate)).numpy() * up
+        assert np.allclose(op(tensor(gate), tensor(up), name).numpy(), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ArgumentError, match="no activation 'tanh'"):
+        op(tensor(gate), tensor(up), "tanh")
 
 
 def test_activate_by_name():

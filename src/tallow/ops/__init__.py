@@ -1,6 +1,6 @@
 """Operations: the array API's families and the neural ones. Each file holds one family's reference implementations."""
 
-from tallow.ops.activation import erf, gelu, relu, sigmoid, silu, swiglu
+from tallow.ops.activation import erf, gelu, glu, relu, sigmoid, silu
 from tallow.ops.arithmetic import (
     abs,
     add,
@@ -77,7 +77,7 @@ from tallow.ops.functions import (
 from tallow.ops.image import normalize_pixels
 from tallow.ops.indexing import getitem, setitem, take, take_along_axis
 from tallow.ops.kv_cache import KVCache, kv_append
-from tallow.ops.linear import linear, linear_swiglu
+from tallow.ops.linear import linear, linear_glu
 from tallow.ops.logic import (
     bitwise_and,
     bitwise_invert,
@@ -212,7 +212,7 @@ __all__ = [
     "less",
     "less_equal",
     "linear",
-    "linear_swiglu",
+    "linear_glu",
     "linspace",
     "log",
     "log10",
@@ -280,7 +280,7 @@ __all__ = [
     "subtract",
     "sum",
     "swap_axes",
-    "swiglu",
+    "glu",
     "take",
     "take_along_axis",
     "tan",

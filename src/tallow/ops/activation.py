@@ -81,14 +81,27 @@ def relu(x: Tensor) -> Tensor:
 
 
 @operation
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """``silu(gate) · up``, of one shape.
+def glu(gate: Tensor, up: Tensor, activation: str = "silu") -> Tensor:
+    """A gated linear unit: ``activation(gate) · up``, of one shape.
+
+    Args:
+        gate: any shape, floating point.
+        up: of the same shape.
+        activation: ``"silu"`` (SwiGLU), ``"gelu"`` or ``"gelu_tanh"`` (GEGLU), ``"relu"`` (ReGLU).
+
+    Returns:
+        The shape and dtype of gate; computed in float32.
+
+    Raises:
+        ShapeError: if the shapes differ.
+        ArgumentError: for an activation that there is not.
 
     Source: Shazeer 2020, "GLU variants improve transformer".
     """
+    check_activation(activation)
     if gate.shape != up.shape:
-        raise ShapeError(f"swiglu: gate of shape {gate.shape} and up of shape {up.shape} differ")
-    return rounded(silu(widened(gate)) * widened(up), gate)
+        raise ShapeError(f"glu: gate of shape {gate.shape} and up of shape {up.shape} differ")
+    return rounded(activate(widened(gate), activation) * widened(up), gate)
 
 
 ACTIVATIONS = (None, "gelu", "gelu_tanh", "silu", "relu")

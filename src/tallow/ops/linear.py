@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tallow.errors import ShapeError
-from tallow.ops.activation import activate, check_activation, swiglu
+from tallow.ops.activation import activate, check_activation, glu
 from tallow.ops.dispatch import operation
 from tallow.ops.precision import rounded, widened
 from tallow.tensor import Tensor
@@ -56,24 +56,26 @@ def linear(
 
 
 @operation
-def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Tensor:
-    """``silu(x @ gate.T) · (x @ up.T)``, the first half of a gated MLP.
+def linear_glu(x: Tensor, weight: Weight | Tensor, activation: str = "silu") -> Tensor:
+    """``activation(x @ gate.T) · (x @ up.T)``, the first half of a gated MLP.
 
     Args:
         x: (…, in), floating point.
         weight: (2 · out, in): the rows of ``gate``, then those of ``up``.
+        activation: as for ``glu``.
 
     Returns:
         (…, out), the dtype of x.
 
     Raises:
         ShapeError: if the shapes do not fit.
+        ArgumentError: for an activation that there is not.
 
     Source: Shazeer 2020, "GLU variants improve transformer".
     """
     y = linear(x, weight)
     out = y.shape[-1] // 2
-    return swiglu(y.narrow(-1, 0, out), y.narrow(-1, out, out))
+    return glu(y.narrow(-1, 0, out), y.narrow(-1, out, out), activation)
 
 
 def check_linear(

@@ -65,8 +65,9 @@ def test_gated_products(dtype, storage, group, out, inputs):
     weight = make_weight(matrix, storage, tl.Device("cuda"), group, tl.asarray([0.0], dtype=dtype).dtype)
     for rows in (1, 3, 16, 17):
         x = Tensor(numbers(rows, inputs, seed=4) * 0.1).to(dtype)  # products that float16 holds
-        expected = ops.linear_swiglu(x.float(), Tensor(plain))
-        assert error(ops.linear_swiglu(x.to("cuda"), weight).float(), expected) <= 8 * TOLERANCE[dtype]
+        for activation in ("silu", "gelu_tanh"):
+            expected = ops.linear_glu(x.float(), Tensor(plain), activation)
+            assert error(ops.linear_glu(x.to("cuda"), weight, activation).float(), expected) <= 8 * TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("storage", ["q4_1", "q6_k", "int8"])
@@ -75,7 +76,7 @@ def test_more_stacks_than_blocks(storage):
     weight = make_weight(matrix, storage, tl.Device("cuda"), None, tl.bfloat16)
     for rows in (1, 5, 16):
         x = Tensor(numbers(rows, 4096, seed=4) * 0.1).to("bfloat16")
-        for operation in (ops.linear, ops.linear_swiglu):
+        for operation in (ops.linear, ops.linear_glu):
             found = operation(x.to("cuda"), weight)
             assert error(found.float(), operation(x.float(), Tensor(plain))) <= 8 * TOLERANCE["bfloat16"]
 

@@ -121,11 +121,11 @@ def test_every_epilogue(dtype, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [1, 2, 5, 8, 9])
 @pytest.mark.parametrize(("out", "inputs"), [(1, 16), (128, 256), (5000, 1024), (100, 4112), (16, 40)])
-def test_linear_swiglu(dtype, kind, rows, out, inputs):
+def test_linear_glu(dtype, kind, rows, out, inputs):
     matrix = matrix_of(kind, 2 * out, inputs)
     x = Tensor(numbers(rows, inputs, seed=2)).to(dtype)
-    expected = ops.linear_swiglu(x.float(), Tensor(matrix.dequantize()))
-    found = ops.linear_swiglu(x.to("cuda"), make_weight(matrix, "fp8", tl.Device("cuda")))
+    expected = ops.linear_glu(x.float(), Tensor(matrix.dequantize()))
+    found = ops.linear_glu(x.to("cuda"), make_weight(matrix, "fp8", tl.Device("cuda")))
     # Above 8 rows activations are in E4M3, whose 4 bits of mantissa are off by 2.6 % (rms), each product with its own.
     assert error(found.float(), expected) <= (0.06 if rows > 8 else 8 * TOLERANCE[dtype])
 

@@ -85,7 +85,7 @@ def test_a_norm_is_part_of_what_reads_it(launched, dtype, rows, storage):
         weight = make_weight(matrix, storage, tl.Device("cuda"), None, x.dtype)
     assert kernels_of(lambda: [ops.linear(ops.rms_norm(x, gain), weight)], launched, dtype) == 1
     assert kernels_of(lambda: [ops.linear(ops.layer_norm(x, gain, shift), weight)], launched, dtype) == 1
-    assert kernels_of(lambda: [ops.linear_swiglu(ops.rms_norm(x, gain), weight)], launched, dtype) == 1
+    assert kernels_of(lambda: [ops.linear_glu(ops.rms_norm(x, gain), weight)], launched, dtype) == 1
 
 
 def test_a_large_weight_is_read_further_ahead(launched, monkeypatch):
@@ -209,11 +209,11 @@ def test_linear_after_a_norm(dtype, rows, outputs, inputs, normed, biased, scale
 
 @pytest.mark.parametrize("dtype", NEAR)
 @pytest.mark.parametrize("rows", [1, 2, 3, 8])
-def test_linear_swiglu_after_a_norm(dtype, rows):
+def test_linear_glu_after_a_norm(dtype, rows):
     for outputs, inputs in ((3072, 1024), (200, 4096), (1, 8), (70, 128)):
         x, w = put(numbers(rows, inputs), dtype), put(numbers(2 * outputs, inputs, seed=1) / inputs**0.5, dtype)
         gain = put(numbers(inputs, seed=2), dtype)
-        check(lambda x=x, w=w, gain=gain: ops.linear_swiglu(ops.rms_norm(x, gain), w), dtype)
+        check(lambda x=x, w=w, gain=gain: ops.linear_glu(ops.rms_norm(x, gain), w), dtype)
 
 
 @pytest.mark.parametrize("dtype", NEAR)
@@ -226,7 +226,7 @@ def test_quantised_linear(dtype, rows, storage, group):
         x, residual = put(numbers(rows, inputs), dtype), put(numbers(rows, outputs, seed=5), dtype)
         check(lambda x=x, w=weight, r=residual: ops.linear(x, w, residual=r), dtype)
         if outputs % 32 == 0 and dtype == "bfloat16":  # products of such weights may be too large for float16
-            check(lambda x=x, w=weight: ops.linear_swiglu(x, w), dtype, tolerance=2)
+            check(lambda x=x, w=weight: ops.linear_glu(x, w), dtype, tolerance=2)
 
 
 @pytest.mark.parametrize("dtype", NEAR)

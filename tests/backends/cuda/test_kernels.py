@@ -84,9 +84,10 @@ def test_linear(dtype, rows, out, inputs):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 2, 5, 8, 9])
 @pytest.mark.parametrize(("out", "inputs"), [(1, 8), (24, 64), (5000, 1024), (100, 4104), (17, 30)])
-def test_linear_swiglu(dtype, rows, out, inputs):
+def test_linear_glu(dtype, rows, out, inputs):
     x, w = numbers(rows, inputs) / inputs**0.5, numbers(2 * out, inputs, seed=1)
-    check("linear_swiglu", lambda op, x, w: op(x, w), x, w, dtype=dtype, tolerance=2)
+    for activation in ("silu", "gelu_tanh"):
+        check("linear_glu", lambda op, x, w, a=activation: op(x, w, a), x, w, dtype=dtype, tolerance=2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -270,9 +271,10 @@ def test_convolutions(dtype, b, channels, out, size, kernel, stride, padding, di
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_swiglu_and_activations_of_views(dtype):
+def test_glu_and_activations_of_views(dtype):
     x = numbers(7, 2, 60)
-    check("swiglu", lambda op, x: op(x[..., :30], x[..., 30:]), x, dtype=dtype)
+    for activation in ("silu", "gelu_tanh"):
+        check("glu", lambda op, x, a=activation: op(x[..., :30], x[..., 30:], a), x, dtype=dtype)
     check("gelu", lambda op, x: op(x[:, 1]), x, dtype=dtype)
     check("silu", lambda op, x: op(x.permute(2, 0, 1)), x, dtype=dtype)
 

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 SELECTED = {
-    "positions": ("kernels", "(positions or argmax or taken or outside or swiglu_and or pixels) and not float16"),
+    "positions": ("kernels", "(positions or argmax or taken or outside or glu_and or pixels) and not float16"),
     "log-probabilities": ("kernels", "top_logprobs and not float16"),
     "norms": ("kernels", "usual_widths and bfloat16 or side_by_side"),
     "rope": ("kernels", "test_rope and (bfloat16-bfloat16 or 4-2-64-True-float16-float32 or shape2)"),
@@ -48,7 +48,7 @@ SELECTED = {
         "test_whole_heads and bfloat16 and heads1 and True and (turned and 201 or not turned and (1-129 or 256-208))",
     ),
     "masks": ("kernels", "fewer_rows and bfloat16 or may_hold_anything and (portable and 64 or card and bfloat16)"),
-    "fp8": ("fp8", "(quantised_on or rows_and or swiglu and 40-5) and bfloat16 or says_nearly or recorded"),
+    "fp8": ("fp8", "(quantised_on or rows_and or glu and 40-5) and bfloat16 or says_nearly or recorded"),
     "what a step says of tokens": ("models", "found_by_the_step or is_cancelled"),
     "a model that writes": ("models", "writes_the_same and prompts1 or replayed and bfloat16 or goes_on or windows"),
     "what a model keeps": ("models", "serves_the_next or end_early or goes_with or given_up or grows"),

@@ -26,7 +26,7 @@ NEURAL = {
     "silu": lambda x: ops.silu(x[0]),
     "sigmoid": lambda x: ops.sigmoid(x[0]),
     "relu": lambda x: ops.relu(x[0]),
-    "swiglu": lambda x: ops.swiglu(x[0], x[1]),
+    "glu": lambda x: ops.glu(x[0], x[1]),
     "softmax": lambda x: ops.softmax(x[0], axis=0),
     "log_softmax": lambda x: ops.log_softmax(x[0]),
     "l2_normalize": lambda x: ops.l2_normalize(x[0]),

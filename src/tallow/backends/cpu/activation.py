@@ -1,4 +1,4 @@
-"""Activation functions on their own, and SwiGLU."""
+"""Activation functions on their own, and gated linear units."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def relu(x: Tensor) -> Any:
     return _activated(x, "relu")
 
 
-@kernel("swiglu", "cpu")
-def swiglu(gate: Tensor, up: Tensor) -> Any:
-    """See ``ops.swiglu``."""
-    if gate.storage.shape != up.storage.shape or up.storage.dtype != _FLOAT32:
+@kernel("glu", "cpu")
+def glu(gate: Tensor, up: Tensor, activation: str = "silu") -> Any:
+    """See ``ops.glu``."""
+    if gate.storage.shape != up.storage.shape or up.storage.dtype != _FLOAT32 or activation not in ACTIVATIONS:
         return NotImplemented
-    return _activated(gate, "silu", up)
+    return _activated(gate, activation, up)

@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, AT_ONCE)
             float y = sum_of(n, target);
             if constexpr (GATED) {
                 const float through = rounded<X>(sum_of(n + TILE_HEIGHT, target + outputs));
-                out[m * outputs + target] = Rounded<X>::of(activate(rounded<X>(y), 3) * through);
+                out[m * outputs + target] = Rounded<X>::of(activate(rounded<X>(y), static_cast<int>(activation)) * through);
                 continue;
             }
             if (bias) y += to_float(bias[target]);

@@ -151,7 +151,7 @@ def multiply(
         scale: (outputs,), of bias' type, or None.
         activation: its number in ``common.cuh``.
         residual: rows of outputs, of out's type, or None.
-        gated: whether the result is that of ``ops.linear_swiglu``; half the matrix' rows are a multiple of ``HEIGHT``.
+        gated: whether the result is that of ``ops.linear_glu``; half the matrix' rows are a multiple of ``HEIGHT``.
     """
     outputs = out.shape[-1]
     rows = out.size // outputs

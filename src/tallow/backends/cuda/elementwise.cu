@@ -52,9 +52,9 @@ extern "C" __global__ void finish(T* out, const T* x, const W* bias, const W* sc
     write(out + at * VECTOR, y);
 }
 
-// silu(gate) * up for rows of `width` numbers at distances of their own; `total` vectors.
-extern "C" __global__ void swiglu(T* out, const T* gate, const T* up, i64 total, i64 width, i64 gate_stride,
-                                  i64 up_stride) {
+// activation(gate) * up for rows of `width` numbers at distances of their own; `total` vectors.
+extern "C" __global__ void glu(T* out, const T* gate, const T* up, i64 total, i64 width, i64 gate_stride,
+                               i64 up_stride, i64 activation) {
     const i64 at = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
     next_may_start();
     if (at >= total) return;
@@ -64,7 +64,7 @@ extern "C" __global__ void swiglu(T* out, const T* gate, const T* up, i64 total,
     read(gates, gate + place_of.row * gate_stride + place_of.column);
     read(ups, up + place_of.row * up_stride + place_of.column);
 #pragma unroll
-    for (int i = 0; i < VECTOR; ++i) gates[i] = activate(gates[i], 3) * ups[i];
+    for (int i = 0; i < VECTOR; ++i) gates[i] = activate(gates[i], static_cast<int>(activation)) * ups[i];
     write(out + at * VECTOR, gates);
 }
 

@@ -13,6 +13,7 @@ from tallow.backends.cuda.kernels import NAMES, function
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.errors import ArgumentError
 from tallow.matrix.weight import Weight
+from tallow.ops.activation import check_activation
 from tallow.ops.dispatch import kernel
 from tallow.tensor import Tensor
 
@@ -73,21 +74,22 @@ def silu(x: Tensor) -> Any:
     return _activated(x, "silu")
 
 
-@kernel("swiglu", "cuda")
-def swiglu(gate: Tensor, up: Tensor) -> Any:
-    """See ``ops.swiglu``."""
+@kernel("glu", "cuda")
+def glu(gate: Tensor, up: Tensor, activation: str = "silu") -> Any:
+    """See ``ops.glu``."""
+    check_activation(activation)
     dtype = gate.storage.dtype
     if dtype not in NAMES or up.storage.dtype != dtype or gate.shape != up.shape or not gate.ndim:
         return NotImplemented
     out = cupy.empty(gate.shape, dtype)
     if out.size:
         (first, _, first_distance), (second, _, second_distance) = matrix_of(gate.storage), matrix_of(up.storage)
-        gated(out, first, second, first_distance, second_distance)
+        gated(out, first, second, first_distance, second_distance, activation)
     return Tensor(out, gate.device)
 
 
-def gated(out: Any, gate: Any, up: Any, gate_distance: int, up_distance: int) -> None:
-    """``out = silu(gate) · up``.
+def gated(out: Any, gate: Any, up: Any, gate_distance: int, up_distance: int, activation: str) -> None:
+    """``out = activation(gate) · up``.
 
     Args:
         out: (…, width), without gaps.
@@ -95,13 +97,14 @@ def gated(out: Any, gate: Any, up: Any, gate_distance: int, up_distance: int) ->
         up: likewise.
         gate_distance: elements from one row of gate to the next.
         up_distance: likewise of up.
+        activation: of the gates.
     """
     width = out.shape[-1]
     even = (gate_distance | up_distance) * out.itemsize % 16 == 0 and not (gate.data.ptr | up.data.ptr) % 16
     size = _vector(out, width=width) if even else 1
-    run = function("elementwise", "swiglu", T=NAMES[out.dtype], W="f32", VECTOR=size)
+    run = function("elementwise", "glu", T=NAMES[out.dtype], W="f32", VECTOR=size)
     vectors = out.size // size
-    arguments = (out, gate, up, vectors, width, gate_distance, up_distance)
+    arguments = (out, gate, up, vectors, width, gate_distance, up_distance, ACTIVATIONS[activation])
     run((-(-vectors // THREADS),), (THREADS,), arguments)
 
 

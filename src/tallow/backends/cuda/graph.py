@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _VALUES = ("to_numpy", "tolist")  # operations that give a tensor's value to Python
-_TAKING = frozenset(("linear", "linear_swiglu", "rms_norm", "layer_norm", "rope_append", "kv_append", "attention"))
+_TAKING = frozenset(("linear", "linear_glu", "rms_norm", "layer_norm", "rope_append", "kv_append", "attention"))
 """Operations whose kernels take up what waits, or launch, which launches it first."""
 
 _VIEWS = frozenset(

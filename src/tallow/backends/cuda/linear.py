@@ -17,6 +17,7 @@ from tallow.backends.cuda.kernels import NAMES, blocks_at_once, function, multip
 from tallow.backends.cuda.matrix import CudaMatrix
 from tallow.backends.cuda.tiles import HEIGHT
 from tallow.matrix.weight import Weight
+from tallow.ops.activation import check_activation
 from tallow.ops.dispatch import kernel
 from tallow.ops.linear import check_linear
 from tallow.tensor import Tensor
@@ -203,9 +204,10 @@ def _cut(rows: int, outputs: int, nbytes: int, chunk: int, room: int) -> tuple[i
     return warps, min(-(-outputs * warps // 8), multiprocessors() * each), depth
 
 
-@kernel("linear_swiglu", "cuda")
-def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
-    """See ``ops.linear_swiglu``: of a few rows by one kernel, of more by a product and what follows it."""
+@kernel("linear_glu", "cuda")
+def linear_glu(x: Tensor, weight: Weight | Tensor, activation: str = "silu") -> Any:
+    """See ``ops.linear_glu``: of a few rows by one kernel, of more by a product and what follows it."""
+    check_activation(activation)
     packed = weight.packed if type(weight) is Weight else None
     matrix: Any = packed if isinstance(packed, CudaBlocks | CudaFp8) else _matrix(weight)
     if matrix is None or x.storage.dtype not in NAMES or not x.size or not matrix.shape[0] or matrix.shape[0] % 2:
@@ -215,14 +217,14 @@ def linear_swiglu(x: Tensor, weight: Weight | Tensor) -> Any:
     width = matrix.shape[0] // 2
     out = cupy.empty((*x.shape[:-1], width), x.storage.dtype)
     if isinstance(matrix, CudaBlocks) and count <= FEW_OF_BLOCKS and width % HEIGHT == 0:
-        multiply(out, rows, distance, matrix, gated=True)
+        multiply(out, rows, distance, matrix, activation=ACTIVATIONS[activation], gated=True)
     elif not isinstance(matrix, CudaBlocks) and _few_fit(rows, count, distance, matrix):
-        _few(out, rows, distance, matrix, gated=True)
+        _few(out, rows, distance, matrix, activation=activation, gated=True)
     else:
         both = linear(x, weight)
         if both is NotImplemented:
             return NotImplemented
-        gated(out, both.storage, both.storage[..., width:], 2 * width, 2 * width)
+        gated(out, both.storage, both.storage[..., width:], 2 * width, 2 * width, activation)
     return Tensor(out, x.device)
 
 

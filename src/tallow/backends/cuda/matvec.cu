@@ -3,7 +3,7 @@
 // on the card and take row after row. The next DEPTH chunks of w are always on their way into shared memory, the first ones
 // before the kernel before this one has ended, or even the one before that: a multiprocessor has room for blocks of three,
 // and memory is read while results are waited for. GATED: w has a row n of gates and a row outputs + n; the result is
-// silu(x[m] · gate) * (x[m] · other). X: type of x, residual and result; Y: of w; W: of bias and scale. Rows of w are a
+// activation(x[m] · gate) * (x[m] · other). X: type of x, residual and result; Y: of w; W: of bias and scale. Rows of w are a
 // multiple of 16 bytes long.
 // SCALED: w's numbers have factors, 1: for each row; 2: for each row (or 1 << factor_shift rows) and 128 columns.
 // NORM: how the rows of x are normalised first; see normed.cuh.
@@ -115,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
             for (int half = 0; half < HALVES; ++half) total[half] *= factor[half];
         float y = total[0];
         if constexpr (GATED) {
-            y = activate(rounded<X>(y), 3) * rounded<X>(total[HALVES - 1]);
+            y = activate(rounded<X>(y), static_cast<int>(activation)) * rounded<X>(total[HALVES - 1]);
         } else {
             if (bias) y += to_float(bias[target()]);
             y = activate(y, static_cast<int>(activation));
