@@ -3,6 +3,7 @@ import pytest
 
 from tallow.engine.step import DecodeStep
 from tallow.errors import WeightsError
+from tallow.models.gemma3 import Gemma3Config
 from tallow.models.language_model import Head
 from tallow.models.llama import LlamaConfig
 from tallow.models.qwen2 import Qwen2Config
@@ -16,7 +17,7 @@ from tallow.weights.var_builder import VarBuilder
 
 SIZES = {"vocab_size": 97, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}  # fmt: skip
-CONFIGS = {"qwen3": Qwen3Config, "qwen2": Qwen2Config, "llama": LlamaConfig}
+CONFIGS = {"qwen3": Qwen3Config, "qwen2": Qwen2Config, "llama": LlamaConfig, "gemma3_text": Gemma3Config}
 
 
 def make(name, **changes):
@@ -116,16 +117,54 @@ def test_an_embedding_model_has_no_head(tmp_path):
         ({"vocab_size": True}, "vocab_size must be from 1"),
         ({"num_key_value_heads": 3}, "divisor of the 4 heads"),
         ({"rms_norm_eps": 0}, "rms_norm_eps must be a positive number"),
-        ({"hidden_act": "gelu"}, "hidden_act must be 'silu'"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings must be true or false"),
         ({"rope_scaling": [1]}, "rope_scaling must be an object"),
         ({"rope_theta": 1.0}, "rope_theta must be above 1"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor 1"),
     ],
 )
 def test_configs_that_cannot_be(config, changes, said):
     with pytest.raises(WeightsError, match=said):
         config.from_dict(SIZES | changes)
+
+
+@pytest.mark.parametrize("config", [Qwen3Config, Qwen2Config, LlamaConfig])
+def test_variants_that_are_not_computed(config):
+    with pytest.raises(WeightsError, match="hidden_act must be 'silu'"):
+        config.from_dict(SIZES | {"hidden_act": "gelu"})
+    with pytest.raises(WeightsError, match="partial_rotary_factor 1"):
+        config.from_dict(SIZES | {"rope_parameters": {"partial_rotary_factor": 0.5}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hidden_activation": "silu"}, "hidden_activation must be 'gelu_pytorch_tanh'"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping must be None"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention must be False"),
+        ({"rope_parameters": {"rope_theta": 5e5}}, "rope_parameters must be an object for each kind of layer"),
+        ({"rope_parameters": {"full_attention": {"partial_rotary_factor": 0.5}}}, "partial_rotary_factor 1"),
+        ({"final_logit_softcapping": 0}, "final_logit_softcapping must be a positive number"),
+        ({"layer_types": ["full_attention"]}, "layer_types must be a list of 2 kinds"),
+    ],
+)
+def test_variants_of_gemma_that_are_not_computed(changes, said):
+    with pytest.raises(WeightsError, match=said):
+        Gemma3Config.from_dict(SIZES | changes)
+
+
+def test_layers_of_gemma():
+    """As its first files say them, and as those of Transformers 5 do."""
+    older = {"num_hidden_layers": 6, "sliding_window": 9, "rope_theta": 5e5, "rope_local_base_freq": 2e4,
+             "rope_scaling": {"rope_type": "linear", "factor": 8.0}}  # fmt: skip
+    newer = {"num_hidden_layers": 6, "sliding_window": 9, "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+             "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5},
+                                 "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}}}  # fmt: skip
+    for said in (older, newer):
+        config = Gemma3Config.from_dict(SIZES | said)
+        assert config.windows == (9, 9, 9, 9, 9, None)
+        assert (config.rope_theta, config.local_rope_theta) == (5e5, 2e4)
+        assert config.rope_scaling["factor"] == 8
+        assert (config.local_rope_scaling or {}).get("rope_type", "default") == "default"
 
 
 def test_heads_of_odd_or_uneven_size():

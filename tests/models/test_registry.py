@@ -8,7 +8,7 @@ import pytest
 from tallow.errors import WeightsError
 from tallow.models.registry import every_spec, find_class, find_ctranslate2, find_gguf, find_spec
 
-TYPES = {"clap", "dinov3_convnext", "dinov3_vit", "llama", "mistral", "qwen2", "qwen3", "whisper"}
+TYPES = {"clap", "dinov3_convnext", "dinov3_vit", "gemma3_text", "llama", "mistral", "qwen2", "qwen3", "whisper"}
 
 
 def test_every_model_is_found_by_its_type():
@@ -32,7 +32,7 @@ def test_what_is_not_there():
     for wanted in ("bert", "", None, 3, "qwen", "whisper.spec"):
         with pytest.raises(WeightsError, match=r"Tallow has clap, .*qwen3, whisper"):
             find_spec(wanted)
-    with pytest.raises(WeightsError, match=r"file: .*'falcon'; Tallow reads llama, qwen2, qwen3 from GGUF"):
+    with pytest.raises(WeightsError, match=r"file: .*'falcon'; Tallow reads gemma3, llama, qwen2, qwen3 from GGUF"):
         find_gguf("falcon", "file")
     with pytest.raises(WeightsError, match=r"'Wav2Vec2Spec' of CTranslate2; Tallow reads WhisperSpec"):
         find_ctranslate2("Wav2Vec2Spec", "file")

@@ -24,6 +24,17 @@ CASES = {
     "qwen3-tied": ("Qwen3", {"head_dim": 64, "tie_word_embeddings": True}),
     "qwen2": ("Qwen2", {}),
     "llama": ("Llama", {}),
+    "gemma3": (
+        "Gemma3",
+        {
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "num_hidden_layers": 7,
+            "sliding_window": 9,
+            "tie_word_embeddings": True,
+            "final_logit_softcapping": 20.0,
+        },
+    ),
     "llama3": ("Llama", {"rope_parameters": LLAMA3, "max_position_embeddings": 16384}),
 }
 PROMPT = np.random.default_rng(1).integers(0, 300, 40).tolist()
@@ -36,7 +47,8 @@ def published(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     encoder = byte_level()
     torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(vocab_size=encoder.get_vocab_size() + 3, **SIZES | changes)
+    config_class = getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")
+    config = config_class(vocab_size=encoder.get_vocab_size() + 3, **SIZES | changes)
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -19,6 +19,8 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
           "original_max_position_embeddings": 64, "rope_theta": 5e5}  # fmt: skip
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 1e6}
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+GEMMA3 = {"head_dim": 32, "num_hidden_layers": 7, "sliding_window": 7, "query_pre_attn_scalar": 24,
+          "tie_word_embeddings": True}  # fmt: skip
 CASES = {
     "qwen3": ("Qwen3", {"head_dim": 32}),
     "qwen3-tied": ("Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
@@ -40,6 +42,20 @@ CASES = {
     "llama-yarn": ("Llama", {"rope_parameters": YARN}),
     "mistral": ("Mistral", {"sliding_window": 6, "head_dim": 32}),
     "mistral-whole": ("Mistral", {"sliding_window": None}),
+    "gemma3": ("Gemma3", GEMMA3),
+    "gemma3-softcap": ("Gemma3", GEMMA3 | {"final_logit_softcapping": 3.0, "attention_bias": True}),
+    "gemma3-linear": (
+        "Gemma3",
+        GEMMA3
+        | {
+            "layer_types": ["full_attention", "sliding_attention"],
+            "num_hidden_layers": 2,
+            "rope_parameters": {
+                "full_attention": LINEAR,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
+            },
+        },
+    ),
 }
 
 
@@ -62,6 +78,8 @@ PUBLISHED = {
     "Llama-3.2-1B": ("Llama", layer(2048, 8192, 32, 8, 64, tie_word_embeddings=True, rope_parameters=LLAMA3)),
     "Llama-3.1-8B": ("Llama", layer(4096, 14336, 32, 8, rope_parameters=LLAMA3)),
     "Mistral-7B": ("Mistral", layer(4096, 14336, 32, 8, sliding_window=None)),
+    "Gemma-3-1B": ("Gemma3", layer(1152, 6912, 4, 1, 256, sliding_window=512, tie_word_embeddings=True)),
+    "Gemma-3-4B": ("Gemma3", layer(2560, 10240, 8, 4, 256, sliding_window=1024, tie_word_embeddings=True)),
 }
 PAIRS = [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED)]
 
@@ -69,7 +87,8 @@ PAIRS = [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLIS
 def randomised(name, changes):
     """Transformers' model of a family, every tensor of which is random: zeros and ones would hide mistakes."""
     torch.manual_seed(0)
-    model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**SIZES | changes))
+    config_class = getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")
+    model = getattr(transformers, f"{name}ForCausalLM")(config_class(**SIZES | changes))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * (0.1 if parameter.dim() == 1 else parameter.shape[1] ** -0.5))

@@ -187,10 +187,10 @@ class Step:
         self.cache = cache
         self.rope = rope
         self.counts = counts
+        self._angles: dict[RotaryEmbedding, tuple[Tensor, Tensor]] = {}
         held = cache.layers[0].held
         added = None if counts is None else Tensor(np.asarray(counts, np.int64)).to(held.device)
         self.positions = ops.next_positions(held, n, added)  # (batch, n)
-        self.cos, self.sin = rope.angles(self.positions)
 
     def attend(
         self,
@@ -200,6 +200,8 @@ class Step:
         v: Tensor,
         window: int | None = None,
         norms: tuple[RMSNorm, RMSNorm] | None = None,
+        rope: RotaryEmbedding | None = None,
+        scale: float | None = None,
     ) -> Tensor:
         """Causal attention of the new positions to themselves and to all that came before.
 
@@ -210,6 +212,8 @@ class Step:
             v: values likewise.
             window: how many positions, itself included, each one sees; None for all.
             norms: of the heads of queries and of keys, before they are rotated; None for none.
+            rope: of the layer; None for the model's.
+            scale: factor of the scores; None for ``head_dim ** -0.5``.
 
         Returns:
             (batch, n, heads, head_dim).
@@ -217,8 +221,12 @@ class Step:
         held = self.cache.layers[layer]
         q_norm, k_norm = (None, None) if norms is None else (norm.weight for norm in norms)
         eps = 0.0 if norms is None else norms[0].eps
+        rope = self.rope if rope is None else rope
+        if rope not in self._angles:
+            self._angles[rope] = rope.angles(self.positions)
+        cos, sin = self._angles[rope]
         q = ops.rope_append(
-            q, k, v, held, self.cos, self.sin, q_norm=q_norm, k_norm=k_norm, eps=eps,
-            interleaved=self.rope.interleaved, counts=self.counts,
+            q, k, v, held, cos, sin, q_norm=q_norm, k_norm=k_norm, eps=eps, interleaved=rope.interleaved,
+            counts=self.counts,
         )  # fmt: skip
-        return ops.attention(q, held, causal=True, window=window)
+        return ops.attention(q, held, causal=True, window=window, scale=scale)

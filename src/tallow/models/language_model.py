@@ -116,7 +116,7 @@ class LanguageModel(Module):
         """How keys and values are stored; see ``new_cache`` for what ``"auto"`` means."""
         if dtype != "auto":
             return dtype
-        return "float32" if self.device.kind == "cpu" else self.norm.weight.dtype.name
+        return "float32" if self.device.kind == "cpu" else self.norm.dtype.name
 
     @property
     def device(self) -> Device:

@@ -38,10 +38,16 @@ class RMSNorm(Module):
         dim: width of the last axis.
         vb: weight ``weight`` (dim,).
         eps: added to the mean square.
+        offset: added to the weight, which is then kept in float32: Gemma's are trained about 0 instead of 1.
+
+    Attributes:
+        dtype: of the weight as the builder gave it, which is that of a model's activations.
     """
 
-    def __init__(self, dim: int, vb: VarBuilder, eps: float = 1e-6) -> None:
-        self.weight = vb.get((dim,), "weight")
+    def __init__(self, dim: int, vb: VarBuilder, eps: float = 1e-6, offset: float = 0.0) -> None:
+        weight = vb.get((dim,), "weight")
+        self.dtype = weight.dtype
+        self.weight = weight.float() + offset if offset else weight
         self.eps = eps
 
     def __call__(self, x: Tensor) -> Tensor:

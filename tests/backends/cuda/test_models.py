@@ -11,6 +11,7 @@ import tallow as tl
 from tallow.engine import kept, step
 from tallow.engine.step import DecodeStep, RecordedStep
 from tallow.models.clap import Clap, ClapConfig
+from tallow.models.gemma3 import Gemma3, Gemma3Config
 from tallow.models.qwen3 import Qwen3, Qwen3Config
 from tallow.models.registry import find_class
 from tallow.models.whisper import Whisper, WhisperConfig
@@ -56,6 +57,24 @@ def test_qwen3_reads_the_same(dtype, lengths):
     assert sides[1].device is tl.Device("cuda")
     assert sides[1].dtype.name == dtype
     assert error(sides[1].float(), sides[0]) <= NEAR[dtype]
+
+
+def gemma(device, dtype=None):
+    """Two layers of it see a window, the last one all."""
+    sizes = QWEN | {"model_type": "gemma3_text", "sliding_window": 20, "sliding_window_pattern": 3}
+    return Gemma3(Gemma3Config.from_dict(sizes), VarBuilder.random(0, dtype, device))
+
+
+@pytest.mark.parametrize("dtype", NEAR)
+def test_gemma3_reads_and_writes_the_same(dtype):
+    ids, sides, written = np.random.default_rng(0).integers(0, 500, (2, 70)), [], []
+    for model in (gemma("cpu"), gemma("cuda", dtype)):
+        cache = model.new_cache(2, 80)
+        assert cache.dtype.name == ("float32" if model.device.kind == "cpu" else dtype)
+        sides.append(model.logits(model.hidden(Tensor(ids), cache)[:, -1]).float())
+        written.append(model.generate(ids[0].tolist(), max_tokens=30, temperature=0, ignore_eos=True).ids)
+    assert error(sides[1], sides[0]) <= NEAR[dtype]
+    assert dtype != "float32" or written[0] == written[1]
 
 
 @pytest.mark.parametrize("prompts", [[[5, 9, 400]], [[5, 9, 400], [1] * 90, [7]]])

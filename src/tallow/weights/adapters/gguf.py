@@ -37,6 +37,13 @@ LAYER = {
 READ_AS_SETTINGS = frozenset({"rope_freqs.weight"})  # see rope_scaling
 
 
+def window_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Sliding windows, as files have them: of all layers alike. Raises WeightsError for windows in some."""
+    if any(config.get("windows") or ()):
+        raise WeightsError("has sliding windows in some layers, which llama.cpp has no key for")
+    return {"attention.sliding_window": config["window"]} if config.get("window") else {}
+
+
 @dataclass(frozen=True)
 class GGUFNames:
     """How a decoder lies in GGUF files.
@@ -45,11 +52,17 @@ class GGUFNames:
         architecture: its ``general.architecture``.
         layer: Transformers' names of a layer's modules, and the file's.
         row_order: (name in a layer of the file, config) -> for each row here, its number in the file; None: the same.
+        norm_offset: what the file has added to the weights of norms.
+        config: the file's settings -> what else ``config.json`` would say.
+        settings: config -> settings that the file has beside the usual ones, without the architecture before them.
     """
 
     architecture: str
     layer: Mapping[str, str] = field(default_factory=lambda: LAYER)
     row_order: Callable[[str, Mapping[str, Any]], Array | None] = lambda name, config: None
+    norm_offset: float = 0.0
+    config: Callable[[GGUFSettings], dict[str, Any]] = lambda settings: {}
+    settings: Callable[[Mapping[str, Any]], dict[str, Any]] = window_settings
 
 
 def architecture(source: GGUFFile | SplitGGUF) -> str:
@@ -75,12 +88,19 @@ def from_gguf(source: GGUFFile | SplitGGUF, names: GGUFNames, config: Mapping[st
 
 def _pieces(names: GGUFNames, config: Mapping[str, Any]) -> Iterator[tuple[str, Piece]]:
     for ours, theirs in OUTER.items():
-        yield ours, Piece(theirs)
+        yield ours, Piece(theirs, added=-names.norm_offset if "norm" in theirs else 0.0)
     for layer in range(config["num_hidden_layers"]):
         for ours, theirs in names.layer.items():
             for part in ("weight", "bias"):
                 rows = names.row_order(theirs, config)
-                yield f"model.layers.{layer}.{ours}.{part}", Piece(f"blk.{layer}.{theirs}.{part}", order=rows)
+                yield (
+                    f"model.layers.{layer}.{ours}.{part}",
+                    Piece(
+                        f"blk.{layer}.{theirs}.{part}",
+                        order=rows,
+                        added=-names.norm_offset if "norm" in theirs else 0.0,
+                    ),
+                )
 
 
 def llama_rows(name: str, config: Mapping[str, Any]) -> Array | None:
@@ -107,7 +127,7 @@ def gguf_config(source: GGUFFile | SplitGGUF, names: GGUFNames, model_type: str)
         WeightsError: for a setting that is missing, of the wrong type, impossible, or of a variant that the
             architecture's model does not compute.
     """
-    said = _Settings(source)
+    said = GGUFSettings(source)
     heads, width = said.size("attention.head_count"), said.size("embedding_length")
     if said.count("expert_count"):
         raise WeightsError(f"{said.where}: a mixture of experts, which Tallow does not compute")
@@ -137,10 +157,10 @@ def gguf_config(source: GGUFFile | SplitGGUF, names: GGUFNames, model_type: str)
         token = source.metadata.get(f"tokenizer.ggml.{name}_token_id")
         if isinstance(token, int):
             config[f"{'pad' if name == 'padding' else name}_token_id"] = token
-    return config
+    return config | names.config(said)
 
 
-class _Settings:
+class GGUFSettings:
     """A file's settings under its architecture's name, checked one by one."""
 
     def __init__(self, source: GGUFFile | SplitGGUF) -> None:
@@ -154,12 +174,13 @@ class _Settings:
             raise WeightsError(f"{self.where}: lacks {self.architecture}.{key}, {expected}")
         return value
 
-    def _has(self, key: str) -> bool:
+    def has(self, key: str) -> bool:
+        """Whether the file says it."""
         return f"{self.architecture}.{key}" in self.source.metadata
 
     def size(self, key: str, most: int = 1 << 31, default: int | None = None) -> int:
         """A size, at least 1; the same for all layers if the file lists it for each."""
-        if default is not None and not self._has(key):
+        if default is not None and not self.has(key):
             return default
         value = self._get(key, "a size")
         if isinstance(value, np.ndarray) and value.size and (value == value[0]).all() and value.dtype.kind in "iu":
@@ -170,11 +191,11 @@ class _Settings:
 
     def count(self, key: str) -> int:
         """A number that may be 0, which it is if the file does not say."""
-        return self.size(key) if self._has(key) and self._get(key, "") != 0 else 0
+        return self.size(key) if self.has(key) and self._get(key, "") != 0 else 0
 
     def real(self, key: str, default: float | None = None) -> float:
         """A positive number."""
-        if default is not None and not self._has(key):
+        if default is not None and not self.has(key):
             return default
         value = self._get(key, "a positive number")
         if type(value) not in (int, float) or not (0 < value < math.inf):
@@ -200,11 +221,11 @@ class _Settings:
         kind = self.source.metadata.get(f"{self.architecture}.rope.scaling.type", "linear")
         if kind not in ("none", "linear", "yarn"):
             raise WeightsError(f"{self.where}: RoPE scaling of type {short(kind)}; Tallow computes linear and yarn")
-        key = next((k for k in ("rope.scaling.factor", "rope.scale_linear") if self._has(k)), None)
+        key = next((k for k in ("rope.scaling.factor", "rope.scale_linear") if self.has(k)), None)
         factor = 1.0 if kind == "none" or key is None or self._get(key, "") == 0 else self.real(key)
         attention = self.real("rope.scaling.attn_factor", 1.0)
         if kind == "yarn":
-            extent = 1.0 if not self._has(name := "rope.scaling.yarn_ext_factor") else self._get(name, "")
+            extent = 1.0 if not self.has(name := "rope.scaling.yarn_ext_factor") else self._get(name, "")
             if extent not in (0, 1):
                 raise WeightsError(f"{self.where}: {self.architecture}.{name} is {short(extent)}; Tallow computes 1")
             kind = "yarn" if extent == 1 else "linear"
@@ -237,7 +258,7 @@ class _Settings:
             ),
         }
         for name in ("beta_fast", "beta_slow"):
-            if self._has(f"rope.scaling.yarn_{name}"):
+            if self.has(f"rope.scaling.yarn_{name}"):
                 scaling[name] = self.real(f"rope.scaling.yarn_{name}")
         attention *= self.real("rope.scaling.yarn_attn_factor", 1.0)
         if attention != 1:  # llama.cpp's is a factor of YaRN's own, Transformers' stands in its place

@@ -36,6 +36,8 @@ def gguf_rows(value: Stored, name: str, names: GGUFNames, config: Mapping[str, A
     """
     value = value if isinstance(value, (np.ndarray, BlockMatrix)) else value.dequantize()
     part = name.split(".")[2] if name.startswith("blk.") else ""
+    if "norm" in name and names.norm_offset and isinstance(value, np.ndarray):
+        return value.astype(np.float32) + np.float32(names.norm_offset)
     rows = names.row_order(part, config)
     return value if rows is None else value[np.argsort(rows)]
 
@@ -72,10 +74,10 @@ def gguf_settings(names: GGUFNames, config: Mapping[str, Any], source: Source, n
         f"{kind}.rope.freq_base": float(config["rope_theta"]),
         f"{kind}.vocab_size": config["vocab_size"],
     }
-    if any(config.get("windows") or ()):
-        raise WeightsError(f"{source.where}: has sliding windows in some layers, which llama.cpp has no key for")
-    if config.get("window"):
-        said[f"{kind}.attention.sliding_window"] = config["window"]
+    try:
+        said |= {f"{kind}.{key}": value for key, value in names.settings(config).items()}
+    except WeightsError as error:
+        raise WeightsError(f"{source.where}: {error}") from None
     scaling = config.get("rope_scaling") or {}
     rule = scaling.get("rope_type", scaling.get("type", "default"))
     if rule in ("linear", "yarn"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from tallow.errors import WeightsError
 from tallow.matrix.weight import Stored
 from tallow.weights.source import Array, Source, TensorInfo
@@ -18,12 +20,14 @@ class Piece(NamedTuple):
         part: which of ``parts`` equal stretches of its first axis it is.
         parts: how many there are.
         order: numbers of the whole's rows in the order in which they are wanted; None for their own.
+        added: what is added to its numbers.
     """
 
     name: str
     part: int = 0
     parts: int = 1
     order: Array | None = None
+    added: float = 0.0
 
 
 class MappedSource:
@@ -60,6 +64,8 @@ class MappedSource:
         whole = self.source.read(piece.name)
         if piece.order is not None:
             whole = whole[piece.order]
+        if piece.added and isinstance(whole, np.ndarray):
+            whole = whole + np.asarray(piece.added, whole.dtype)
         if piece.parts == 1 or info is None:
             return whole
         rows = info.shape[0]
