@@ -229,6 +229,13 @@ class Terminal:
     def type(self, text):
         os.write(self.end, text.encode())
 
+    def interrupt(self):
+        """Until it says something: Python's readline misses a signal that comes between a character and its wait."""
+        ready = []
+        while not ready:
+            os.kill(self.process.pid, signal.SIGINT)
+            ready, _, _ = select.select([self.end], [], [], 1)
+
 
 def test_chat_in_a_terminal(endless, tmp_path):
     terminal = Terminal(["chat", *endless], tmp_path)
@@ -250,8 +257,7 @@ def test_chat_in_a_terminal(endless, tmp_path):
         terminal.wait_for("> ")
         terminal.type("never mind")
         terminal.wait_for("never mind")
-        time.sleep(0.3)  # Python's readline misses a signal that comes between a character and its next wait
-        os.kill(terminal.process.pid, signal.SIGINT)  # what was typed is dropped
+        terminal.interrupt()  # what was typed is dropped
         terminal.wait_for("> ")
         terminal.type("/exit\n")
         assert terminal.process.wait(20) == 0
