@@ -72,6 +72,31 @@ def test_answers_that_end_at_different_times(model):
     assert len({len(r.ids) for r in results}) > 1
 
 
+def test_each_prompt_may_have_settings_of_its_own(model):
+    """And what each gets is what it would get alone, in its place of the list."""
+    own = [
+        {"temperature": 0.9, "seed": 3, "logprobs": 2}, {"max_tokens": 4, "keep_special": ()},
+        {"repetition_penalty": 1.4, "logprobs": 1}, {"stop": ["a"], "temperature": 0.5, "top_k": 5, "seed": 8},
+    ]  # fmt: skip
+    found = model.generate(PROMPTS, max_tokens=12, ignore_eos=True, per_prompt=own)
+    for place, (result, asked) in enumerate(zip(found, own, strict=True)):
+        shared = {"max_tokens": 12, "ignore_eos": True} | asked
+        alone = model.generate(PROMPTS, per_prompt=[shared] * 4)[place]
+        assert (result.ids, result.text, result.finish_reason) == (alone.ids, alone.text, alone.finish_reason)
+        assert (result.logprobs is None) == ("logprobs" not in asked)
+        assert all(len(each.top) == asked["logprobs"] for each in result.logprobs or ())
+    assert len(found[1].ids) == 4
+
+
+def test_settings_that_are_not_of_each_prompt(model):
+    with pytest.raises(ArgumentError, match="expected settings for each of 4 prompts, found 1"):
+        model.generate(PROMPTS, per_prompt=[{}])
+    with pytest.raises(ArgumentError, match="'stream' is no setting of a prompt; there are max_tokens, temperature"):
+        model.generate(PROMPTS[:1], per_prompt=[{"stream": True}])
+    with pytest.raises(ArgumentError, match="temperature must be at least 0"):
+        model.generate(PROMPTS[:1], per_prompt=[{"temperature": -1}])
+
+
 @pytest.mark.parametrize("lookup", [1, 2, 7])
 @pytest.mark.parametrize("how", [{}, {"temperature": 1.0, "seed": 7}, {"repetition_penalty": 1.2}, {"logprobs": 2}])
 def test_guesses_change_nothing(model, lookup, how):

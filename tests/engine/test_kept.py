@@ -65,7 +65,7 @@ def test_a_step_serves_for_other_prompts_and_ways_to_choose():
     model = small_model()
     step = DecodeStep(model, model.new_cache(2, 40))
     for sampling in (None, Sampling(), Sampling(top_k=3), None):
-        step.begin(sampling)
+        step.begin(None if sampling is None else [sampling])
         for first in (3, 5):
             step.cache.restart(1)
             given = step([first], [[]])[0]

@@ -43,6 +43,23 @@ def test_draws_what_a_sampler_draws(op, options):
 
 
 @both("sample")
+def test_rows_may_have_settings_of_their_own(op):
+    """Each is drawn as if all had its settings; one without a temperature is the likeliest, the first of equals."""
+    logits = np.round(np.random.default_rng(1).standard_normal((12, 50)) * 3).astype(np.float32)
+    settings = [{"temperature": t, **more} for t in (0.0, 0.7, 2.0) for more in ({}, *OPTIONS[1:4])]
+    columns = {
+        name: tensor(np.array([each.get(name, default) for each in settings]), kind)
+        for name, default, kind in (
+            ("temperature", 0, "float64"), ("top_k", 0, "int64"), ("top_p", 1.0, "float64"), ("min_p", 0.0, "float64"),
+        )
+    }  # fmt: skip
+    found = draw(op, logits, 5, np.arange(12), np.arange(12), **columns)
+    for row, (id, own) in enumerate(zip(found, settings, strict=True)):
+        assert id == draw(op, logits, 5, np.arange(12), np.arange(12), **own)[row]
+        assert own["temperature"] or id == logits[row].argmax()
+
+
+@both("sample")
 def test_what_cannot_come_never_comes(op):
     logits = np.full((200, 50), -np.inf, np.float32)
     logits[:, [7, 30]] = [1.0, 0.0]
@@ -78,3 +95,5 @@ def test_shapes_that_do_not_fit(op):
     for operands in ((logits, draws, [0]), (logits, draws[:1], [0, 0]), (logits[0], draws, [0, 0])):
         with pytest.raises(ShapeError, match="sample: logits"):
             op(*operands[:2], tensor(operands[2], np.int64), temperature=1.0)
+    with pytest.raises(ShapeError, match="sample: logits"):
+        op(logits, draws, tensor([0, 0], np.int64), temperature=tensor([1.0], np.float64))

@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 def start(
     model: Network,
     prompts: Sequence[Sequence[int]],
-    options: Options,
+    options: Sequence[Options],
     memory: Session | str,
     finish: Callable[[Generation], Generation],
     single: bool,
@@ -41,7 +41,7 @@ def start(
     Args:
         model: what says what may come next.
         prompts: ids; each fits the context.
-        options: what is asked of the answers.
+        options: what is asked of each answer.
         memory: the session; or how keys and values are stored.
         finish: changes each result before it is given.
         single: whether the caller gave one prompt, not a list.
@@ -55,8 +55,8 @@ def start(
     if not isinstance(memory, str):
         memory.check(model, len(prompts))
     requests = [
-        Request(ids, row, options, model.text, model.config.vocab_size, model.context)
-        for row, ids in enumerate(prompts)
+        Request(ids, row, asked, model.text, model.config.vocab_size, model.context)
+        for row, (ids, asked) in enumerate(zip(prompts, options, strict=True))
     ]
     wanted = [request for request in requests if request.most > 0]
     pieces: Generator[tuple[int, str], None, None]
@@ -79,7 +79,7 @@ def generate(
 
     Args:
         model: what says what may come next.
-        requests: prompts and what is asked for, the same of all; each has room for what it needs.
+        requests: prompts and what is asked for; each has room for what it needs.
         step: over a cache with as many rows; each holds the first ``reused`` tokens of its prompt. Rows are put into
             another order, and afterwards the cache holds all but the last token of the answers that were finished last.
         chunk: tokens of each prompt to read at a time; None for as many as suit the device.
@@ -103,8 +103,7 @@ def generate(
     if len(prompts[0]) >= chunk:
         _cpu.release_buffers()  # of results as long as a chunk; single tokens need none of it
     guesses: list[list[int]] = [[] for _ in active]
-    options = requests[0].options  # those of all
-    step.begin(options.sampling if options.plain else None, options.logprobs)
+    _begin(step, requests)
     away = 0.0  # seconds that the reader of the answers took
     try:
         while True:
@@ -128,9 +127,17 @@ def generate(
                 return
             guesses = [request.guess() for request in active]
             with span("decode", rows=len(active)), in_use:
-                rows = step([id for id, _ in lasts], guesses, [request.draws for request in active])
+                rows = step([id for id, _ in lasts], guesses, [request.sampler for request in active])
     finally:
         step.take_back()
+
+
+def _begin(step: DecodeStep, requests: Sequence[Request]) -> None:
+    """Have the step choose tokens by itself, if nothing but logits and random numbers has a say in any of them."""
+    options = [request.options for request in requests]
+    asked = [each.logprobs for each in options if each.logprobs is not None]
+    plain = all(each.plain for each in options)
+    step.begin([each.sampling for each in options] if plain else None, max(asked, default=None))
 
 
 def read_padded(

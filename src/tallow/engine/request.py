@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,48 @@ class Options:
         return self.sampling.plain and not (self.lookup or self.grammar)
 
 
+_SAMPLING = tuple(each.name for each in fields(Sampling))
+_GRAMMAR = ("schema", "regex", "grammar")
+_RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+def options_of_each(
+    asked: Mapping[str, Any], per_prompt: Sequence[Mapping[str, Any]] | None, count: int, defaults: Mapping[str, Any]
+) -> list[Options]:
+    """What is asked of each answer.
+
+    Args:
+        asked: the arguments of ``LanguageModel.generate`` for all of them.
+        per_prompt: for each what differs.
+        count: of prompts.
+        defaults: what the model's authors recommend where an argument is None.
+
+    Raises:
+        ArgumentError: for settings that are not of each prompt, or that cannot be.
+    """
+    if per_prompt is None:
+        return [_options(asked, defaults)] * count
+    if len(per_prompt) != count:
+        raise ArgumentError(f"per_prompt: expected settings for each of {count} prompts, found {len(per_prompt)}")
+    unknown = sorted({str(name) for own in per_prompt for name in own} - asked.keys())
+    if unknown:
+        raise ArgumentError(f"per_prompt: {unknown[0]!r} is no setting of a prompt; there are {', '.join(asked)}")
+    return [_options({**asked, **own}, defaults) for own in per_prompt]
+
+
+def _options(asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
+    values = {name: value for name, value in asked.items() if name not in (*_SAMPLING, *_GRAMMAR)}
+    chosen = {name: asked[name] for name in _SAMPLING}
+    chosen |= {name: defaults.get(name) for name in _RECOMMENDED if chosen[name] is None}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    stop, special = values["stop"], values["keep_special"]
+    values["stop"] = [stop] if isinstance(stop, (str, int)) else tuple(stop)
+    values["keep_special"] = frozenset([special] if isinstance(special, str) else special)
+    rules = [asked[name] for name in _GRAMMAR]
+    grammar = Grammar(*rules) if any(rule is not None for rule in rules) else None
+    return Options(sampling=Sampling(**given), grammar=grammar, **values)
+
+
 class Request:
     """A prompt, and the answer so far.
 
@@ -75,7 +117,7 @@ class Request:
         room: positions that are left for prompt and answer.
 
     Attributes:
-        draws: what fixes its random numbers; see ``ops.sample``.
+        sampler: chooses its tokens.
     """
 
     def __init__(self, prompt: Sequence[int], row: int, options: Options, text: Text, vocab: int, room: int) -> None:
@@ -90,8 +132,7 @@ class Request:
         self._ends = {stop for stop in options.stop if isinstance(stop, int)}
         if not options.ignore_eos:
             self._ends |= text.ends
-        self._sampler = Sampler(options.sampling, prompt, row)
-        self.draws = self._sampler.draws
+        self.sampler = Sampler(options.sampling, prompt, row)
         self._matcher: Matcher | None = options.grammar.matcher(text, vocab) if options.grammar else None
         strings = [stop for stop in options.stop if isinstance(stop, str)]
         if strings and not text.has_tokenizer:
@@ -124,7 +165,7 @@ class Request:
         elif isinstance(logits, TokenLogprob):
             id = logits.id
         else:
-            id = self._sampler.choose(logits if self._matcher is None else self._matcher.allowed(logits))
+            id = self.sampler.choose(logits if self._matcher is None else self._matcher.allowed(logits))
         if id in self._ends:
             self.finish_reason = "stop"
             return id, ""
@@ -138,7 +179,7 @@ class Request:
 
     def _note(self, id: int, logits: Array | Choice) -> None:
         self.ids.append(id)
-        self._sampler.accept(id)
+        self.sampler.accept(id)
         if self._matcher is not None:
             self._matcher.accept(id)
         if self._lookup is not None:
@@ -147,7 +188,7 @@ class Request:
             if not isinstance(logits, TokenLogprob):
                 found = ops.top_logprobs(Tensor(logits[None]), Tensor(np.array([id])), self.options.logprobs)
                 (logits,) = token_logprobs(*(part.numpy() for part in found))
-            self._logprobs.append(logits)
+            self._logprobs.append(logits._replace(top=logits.top[: self.options.logprobs]))
 
     def end(self) -> str:
         """The text that was held back because a stop string might have come."""

@@ -77,6 +77,7 @@ class Sampler:
         row: the prompt's place in the list of prompts, so that equal prompts get different draws.
 
     Attributes:
+        sampling: how.
         draws: with which ``ops.sample`` goes on as this sampler would, one draw for each token of the answer.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 from tallow import ops
 from tallow.device import CPU
 from tallow.engine.result import Choice, token_logprobs
-from tallow.engine.sampling import Draws, Sampling
+from tallow.engine.sampling import Sampler, Sampling
 from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tallow")
 Array = np.ndarray[Any, Any]
 R = TypeVar("R", bound=Tensor | tuple[Tensor, Tensor])
+_SETTINGS = ("temperature", "top_k", "top_p", "min_p")
 MOST_RECORDINGS = 8
 """On a card, of one step: a batch of so many rows, which end one by one, is not recorded again for the next prompts."""
 
@@ -144,41 +145,39 @@ class DecodeStep:
     Args:
         model: whose step it is.
         cache: what its rows hold; they may change between steps.
-        sampling: see ``begin``.
 
     Attributes:
         cache: likewise.
     """
 
-    def __init__(self, model: Network, cache: DecoderCache, sampling: Sampling | None = None) -> None:
+    def __init__(self, model: Network, cache: DecoderCache) -> None:
         self.cache = cache
         self._model: Any = weakref.proxy(model)  # it may keep the step; a cycle would keep the memory of both
         self._on_card = cache.device is not CPU
-        self._cuts: dict[str, Any] | None = None  # how tokens are chosen by the step; None if it is not
+        self._chooses: str | None = None  # how the step chooses tokens: "argmax", "sample"; None if it does not
         self._logprobs: int | None = None
         self._recorded = self._recorded_step()
-        self._draws: Tensor | None = None  # (rows, 3) uint64, for as many rows as there can be
-        self._drawn: list[Draws] = []  # what it holds
+        self._draws: dict[str, Tensor] = {}  # what ``ops.sample`` takes, for as many rows as there can be
+        self._samplers: list[Sampler] = []  # whose they are
         self._told: list[int] = []  # the tokens that the last call gave
         self._early: list[Arriving] | None = None  # what follows them, asked for before the caller has
-        self.begin(sampling)
 
-    def begin(self, sampling: Sampling | None, logprobs: int | None = None) -> None:
+    def begin(self, samplings: Sequence[Sampling] | None, logprobs: int | None = None) -> None:
         """Get ready for the next answers.
 
         Args:
-            sampling: how the step may choose the next tokens by itself, where it can: the likeliest anywhere, others on
-                a card. None to be given logits.
+            samplings: how the step may choose each row's next tokens by itself, where it can: the likeliest anywhere,
+                others on a card. None to be given logits.
             logprobs: how many likeliest tokens to list beside each that the step has chosen; None for none.
         """
-        cuts: dict[str, Any] | None = None
-        if sampling is not None and (sampling.temperature == 0 or self._on_card):
-            names = ("temperature", "top_k", "top_p", "min_p") if sampling.temperature else ("temperature",)
-            cuts = {name: getattr(sampling, name) for name in names}
-        if cuts is None:
+        chooses: str | None = None
+        if samplings is not None:
+            warm = any(sampling.temperature > 0 for sampling in samplings)
+            chooses = "argmax" if not warm else "sample" if self._on_card else None
+        if chooses is None:
             logprobs = None
-        if (cuts, logprobs) != (self._cuts, self._logprobs):
-            self._cuts, self._logprobs = cuts, logprobs
+        if (chooses, logprobs) != (self._chooses, self._logprobs):
+            self._chooses, self._logprobs = chooses, logprobs
             self._recorded = self._recorded_step()
 
     @property
@@ -187,21 +186,21 @@ class DecodeStep:
         return self._recorded.recordable
 
     def __call__(
-        self, ids: Sequence[int], guesses: Sequence[Sequence[int]], draws: Sequence[Draws] = ()
+        self, ids: Sequence[int], guesses: Sequence[Sequence[int]], samplers: Sequence[Sampler] = ()
     ) -> list[Sequence[Array | Choice]]:
         """Read each row's last token with the guesses behind it.
 
         Args:
             ids: a token of each row.
             guesses: for each row what may follow it; nothing if the step chooses.
-            draws: for each row what fixes its random numbers, if the step may choose.
+            samplers: of each row, if the step may choose.
 
         Returns:
             For each row the logits after each of its tokens, (1 + guesses, vocab) float32, or the token chosen after
             its last, with its log-probability if that was asked for. Logits are overwritten by the next step.
         """
-        if self._cuts is not None:
-            return self._choose(list(ids), list(draws))
+        if self._chooses is not None:
+            return self._choose(list(ids), list(samplers))
         if not any(guesses):
             return list(self._recorded(ids).numpy())
         rows = [[id, *guess] for id, guess in zip(ids, guesses, strict=True)]
@@ -209,14 +208,13 @@ class DecodeStep:
         logits = self._read(rows, width).float().numpy()
         return [scores[width - len(row) :] for scores, row in zip(logits, rows, strict=True)]
 
-    def _choose(self, ids: list[int], draws: list[Draws]) -> list[Sequence[Array | Choice]]:
+    def _choose(self, ids: list[int], samplers: list[Sampler]) -> list[Sequence[Array | Choice]]:
         """The token after each row's. While the caller looks at it, a card goes on with the next step."""
         if not self._on_card:
             return _choices([part.storage for part in _parts(self._recorded(ids))])
-        if self._draws is not None and draws != self._drawn:
+        if self._chooses == "sample" and samplers != self._samplers:
             self.take_back()
-            self._draws.storage[: len(draws)].set(np.array(draws, np.uint64))
-            self._drawn = draws
+            self._upload(samplers)
         if self._early is None or ids != self._told:
             self.take_back()
             self._early = _arriving(self._recorded(ids))
@@ -231,10 +229,10 @@ class DecodeStep:
 
         Tokens are (rows, 1), or with log-probabilities what ``ops.top_logprobs`` gives.
         """
-        model, cache, cuts, logprobs = self._model, self.cache, self._cuts, self._logprobs
-        if cuts is None:
+        model, cache, chooses, logprobs = self._model, self.cache, self._chooses, self._logprobs
+        if chooses is None:
             return RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
-        choose = self._chooser(cuts)
+        choose = self._chooser(chooses)
 
         def step(ids: Tensor) -> Tensor | tuple[Tensor, Tensor]:
             logits = model.logits(model.hidden(ids, cache))[:, -1]
@@ -243,20 +241,32 @@ class DecodeStep:
 
         return RecordedStep(step, cache.layers)
 
-    def _chooser(self, cuts: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def _chooser(self, chooses: str) -> Callable[[Tensor], Tensor]:
         """What chooses tokens (rows,) by logits (rows, vocab)."""
-        if cuts["temperature"] == 0:
+        if chooses == "argmax":
             return lambda logits: ops.argmax(logits, axis=-1)
         cache = self.cache
-        if self._draws is None:
-            self._draws = Tensor(np.zeros((cache.most_rows, 3), np.uint64)).to(cache.device)
+        if not self._draws:
+            rows = cache.most_rows
+            arrays: dict[str, Array] = {name: np.ones(rows) for name in ("temperature", "top_p", "min_p")}
+            arrays |= {"draws": np.zeros((rows, 3), np.uint64), "top_k": np.zeros(rows, np.int64)}
+            self._draws = {name: Tensor(array).to(cache.device) for name, array in arrays.items()}
         fixed = self._draws
 
         def draw(logits: Tensor) -> Tensor:
-            draws = Tensor(fixed.storage[: logits.shape[0]], fixed.device)
-            return ops.sample(logits, draws, cache.layers[0].held, **cuts)
+            count = logits.shape[0]
+            of_rows = {name: Tensor(each.storage[:count], each.device) for name, each in fixed.items()}
+            return ops.sample(logits, lengths=cache.layers[0].held, **of_rows)
 
         return draw
+
+    def _upload(self, samplers: list[Sampler]) -> None:
+        """Have the card draw as these samplers of the rows would: no recording depends on how."""
+        values: dict[str, list[Any]] = {name: [getattr(s.sampling, name) for s in samplers] for name in _SETTINGS}
+        values["draws"] = [sampler.draws for sampler in samplers]
+        for name, tensor in self._draws.items():
+            tensor.storage[: len(samplers)].set(np.array(values[name], tensor.storage.dtype))
+        self._samplers = samplers
 
     def take_back(self) -> None:
         """Forget a step that was begun early. To be called before the rows are changed, and at the end."""

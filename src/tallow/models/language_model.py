@@ -10,12 +10,10 @@ from tallow import ops
 from tallow.device import Device
 from tallow.engine import reading
 from tallow.engine.generate import start
-from tallow.engine.grammar import Grammar
 from tallow.engine.kv_cache import DecoderCache
 from tallow.engine.prompts import Prompt, fit, token_ids
-from tallow.engine.request import Options
+from tallow.engine.request import options_of_each
 from tallow.engine.result import Generation
-from tallow.engine.sampling import Sampling
 from tallow.engine.session import Session
 from tallow.errors import TemplateError, WeightsError
 from tallow.nn import Embedding, Module, RMSNorm
@@ -156,6 +154,7 @@ class LanguageModel(Module):
         grammar: str | None = None,
         lookup: int = 0,
         truncate: bool = False,
+        per_prompt: Sequence[Mapping[str, Any]] | None = None,
         stream: bool = False,
         cancel: threading.Event | None = None,
         cache_dtype: str = "auto",
@@ -188,6 +187,8 @@ class LanguageModel(Module):
             lookup: tokens to guess at a time by looking them up in the prompt. Changes speed, never the answer.
             truncate: whether a prompt longer than the context is cut, so that its end and an answer fit, instead of
                 being an error.
+            per_prompt: for each prompt of a list what it has instead of the arguments above, such as
+                ``[{"temperature": 0.2}, {"seed": 3, "max_tokens": 20}]``.
             stream: return a ``Stream`` of pieces of text instead of waiting for the end.
             cancel: ends the answers between two tokens when it is set.
             cache_dtype: how keys and values are stored, ``"float32"``, ``"float16"``, on the CPU ``"int8"``, on a GPU
@@ -203,24 +204,18 @@ class LanguageModel(Module):
             ArgumentError: for a setting that cannot be, an empty prompt, or one longer than the context.
             WeightsError: for text without a tokenizer.
         """
-        defaults = self.text.defaults
-        chosen: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-                  "repetition_penalty": repetition_penalty}  # fmt: skip
-        chosen = {key: defaults.get(key) if value is None else value for key, value in chosen.items()}
-        sampling = Sampling(
-            **{key: value for key, value in chosen.items() if value is not None},
-            presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
-            logit_bias=logit_bias or {}, seed=seed,
-        )  # fmt: skip
-        constrained = schema is not None or regex is not None or grammar is not None
-        options = Options(
-            max_tokens=max_tokens, sampling=sampling, stop=[stop] if isinstance(stop, (str, int)) else tuple(stop),
-            ignore_eos=ignore_eos, logprobs=logprobs, lookup=lookup,
-            keep_special=frozenset([keep_special] if isinstance(keep_special, str) else keep_special),
-            cancel=cancel, grammar=Grammar(schema, regex, grammar) if constrained else None,
-        )  # fmt: skip
+        asked = {
+            "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+            "repetition_penalty": repetition_penalty, "presence_penalty": presence_penalty,
+            "frequency_penalty": frequency_penalty, "logit_bias": logit_bias or {}, "seed": seed, "stop": stop,
+            "ignore_eos": ignore_eos, "keep_special": keep_special, "logprobs": logprobs, "schema": schema,
+            "regex": regex, "grammar": grammar, "lookup": lookup, "cancel": cancel,
+        }  # fmt: skip
         prompts, single = token_ids(prompt, self.text, self.config.vocab_size)
-        prompts = [fit(ids, self.context, max_tokens, truncate) for ids in prompts]
+        options = options_of_each(asked, per_prompt, len(prompts), self.text.defaults)
+        prompts = [
+            fit(ids, self.context, each.max_tokens, truncate) for ids, each in zip(prompts, options, strict=True)
+        ]
         with use(self):
             written = start(self, prompts, options, session or cache_dtype, finish or (lambda result: result), single)
             return written if stream else written.result()

@@ -24,22 +24,23 @@ def sample(
     draws: Tensor,
     lengths: Tensor,
     *,
-    temperature: float,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
+    temperature: float | Tensor,
+    top_k: int | Tensor = 0,
+    top_p: float | Tensor = 1.0,
+    min_p: float | Tensor = 0.0,
 ) -> Tensor:
     """A token for each row, drawn at random from those that may come.
 
     The first of the tokens at which the sum of probabilities exceeds a random share of their total: in the order of
-    their ids, or the likeliest first if ``top_k`` or ``top_p`` cuts. See ``runtime.sampling.candidates``.
+    their ids, or the likeliest first if ``top_k`` or ``top_p`` cuts. See ``engine.sampling.candidates``.
 
     Args:
         logits: (rows, vocab) floating point. What is −inf or NaN cannot come while anything else can.
         draws: (rows, 3) uint64: the two halves of the key that fixes a row's random numbers, and the length at which
             its first was drawn.
         lengths: (rows,) int64: what the row holds now; a number is drawn for each position.
-        temperature: above 0; logits are divided by it.
+        temperature: logits are divided by it; a row of 0 takes the likeliest token, of equals that with the lowest id.
+            This and the next three are one number for all rows, or (rows,): float64, ``top_k`` int64.
         top_k: only the k likeliest may come, of equals those with the lowest ids; 0 for all.
         top_p: only the fewest of the likeliest whose probabilities together reach it may come; 1 for all.
         min_p: only tokens at least this many times as probable as the likeliest may come; 0 for all.
@@ -50,32 +51,41 @@ def sample(
     Raises:
         ShapeError: if the shapes do not fit each other.
     """
-    if logits.ndim != 2 or not logits.shape[1] or draws.shape != (logits.shape[0], 3) or lengths.shape != (
-        logits.shape[0],
-    ):  # fmt: skip
-        raise ShapeError(f"sample: logits {logits.shape}, draws {draws.shape}, lengths {lengths.shape}")
+    check_sample(logits, draws, lengths, temperature, top_k, top_p, min_p)
     library, x = module_of(logits.storage), logits.storage.astype(np.float64)
+    warm, most, share, least = (
+        each.storage[:, None] if isinstance(each, Tensor) else library.full((len(x), 1), each)
+        for each in (temperature, top_k, top_p, min_p)
+    )
     x = library.where(library.isnan(x), -np.inf, x)
-    vocab = x.shape[1]
+    vocab, greedy = x.shape[1], warm == 0
     ids = library.broadcast_to(library.arange(vocab), x.shape)
-    if 0 < top_k < vocab or top_p < 1:
-        ids = library.argsort(-x, axis=-1, kind="stable")
-        x = library.take_along_axis(x, ids, axis=-1)
-    p = quiet.run(_relative, library, x, temperature)
-    if 0 < top_k < vocab:
-        p[:, top_k:] = 0.0
-    if top_p < 1:
-        sums = p.cumsum(axis=-1)
-        p[:, 1:] *= sums[:, :-1] < top_p * sums[:, -1:]
-    p *= p >= min_p
+    cuts = ((most > 0) & (most < vocab) | (share < 1)) & ~greedy
+    ids = library.where(cuts, library.argsort(-x, axis=-1, kind="stable"), ids)
+    x = library.take_along_axis(x, ids, axis=-1)
+    p = quiet.run(_relative, library, x, library.where(greedy, 1.0, warm))
+    p = library.where(greedy, x == x.max(axis=-1, keepdims=True), p)
+    p = library.where(greedy | (most <= 0) | (library.arange(vocab) < most), p, 0.0)
+    sums = p.cumsum(axis=-1)
+    p[:, 1:] *= (sums[:, :-1] < share * sums[:, -1:]) | (share >= 1) | greedy
+    p *= (p >= least) | greedy
     sums = p.cumsum(axis=-1)
     numbers, total = uniform(draws.storage, lengths.storage)[:, None], sums[:, -1:]
+    numbers = library.where(greedy, 0.0, numbers)
     target = library.minimum(numbers * total, library.nextafter(total, 0.0))
     chosen = (sums <= target).sum(axis=-1, keepdims=True)
     return Tensor(library.take_along_axis(ids, chosen, axis=-1)[:, 0], logits.device)
 
 
-def _relative(library: Any, x: Array, temperature: float) -> Any:
+def check_sample(logits: Tensor, draws: Tensor, lengths: Tensor, *settings: float | Tensor) -> None:
+    """Raise ShapeError unless the operands of ``sample`` fit each other."""
+    rows = logits.shape[:1]
+    alike = [each.shape for each in (lengths, *settings) if isinstance(each, Tensor)]
+    if logits.ndim != 2 or not logits.shape[1] or draws.shape != (*rows, 3) or any(each != rows for each in alike):
+        raise ShapeError(f"sample: logits {logits.shape}, draws {draws.shape}, lengths and settings {alike}")
+
+
+def _relative(library: Any, x: Array, temperature: Any) -> Any:
     """How probable each of (rows, vocab) is, beside the likeliest of its row."""
     highest = x.max(axis=-1, keepdims=True)
     return library.where(x == highest, 1.0, library.exp((x - highest) / temperature))

@@ -86,6 +86,23 @@ def test_qwen3_writes_the_same(prompts):
     assert written[0] == written[1]
 
 
+def test_each_prompt_may_have_settings_of_its_own():
+    prompts = [[5, 9, 400], [1] * 90, [7]]
+    own = [
+        {"temperature": 0.0},
+        {"temperature": 0.9, "seed": 3, "logprobs": 2},
+        {"temperature": 2.0, "top_k": 4, "seed": 1},
+    ]
+    sides = [
+        qwen(device).generate(prompts, max_tokens=12, ignore_eos=True, per_prompt=own) for device in ("cpu", "cuda")
+    ]
+    for mine, theirs in zip(*sides, strict=True):
+        assert mine.ids == theirs.ids
+        assert (mine.logprobs is None) == (theirs.logprobs is None)
+    assert sides[1][0].ids == qwen("cuda").generate(prompts[0], max_tokens=12, ignore_eos=True, temperature=0).ids
+    assert [len(each.top) for each in sides[1][1].logprobs] == [2] * 12
+
+
 @pytest.mark.parametrize("how", [{}, {"temperature": 0.9, "top_k": 30, "seed": 3}])
 @pytest.mark.parametrize("logprobs", [0, 5])
 def test_log_probabilities_are_found_by_the_step(monkeypatch, how, logprobs):
@@ -349,8 +366,10 @@ def test_what_a_call_keeps_draws_for_the_next(recordings):
     assert len(recordings) == 2  # for two rows and for one
     assert write(model, prompts[0]) == greedy
     assert write(model, prompts[0], **options) == fresh[0]  # what was drawn from before is there no more
-    narrow = options | {"top_k": 2}
+    recordings.clear()
+    narrow = options | {"top_k": 2, "temperature": 0.3}
     assert write(model, prompts[0], **narrow) == write(qwen("cuda"), prompts[0], **narrow)
+    assert len(recordings) == 1  # that of the second model: settings are no part of a recording
     assert write(model, prompts[0], logprobs=1) == greedy
 
 

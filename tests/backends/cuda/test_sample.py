@@ -79,6 +79,24 @@ def test_ties_infinities_and_what_is_no_number(options):
         assert found == expected
 
 
+@pytest.mark.parametrize(("rows", "vocab"), [(5, 151936), (9, 3001)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rows_may_have_settings_of_their_own(dtype, rows, vocab):
+    logits, generator = numbers(rows, vocab) * 3, np.random.default_rng(1)
+    columns = {
+        "temperature": generator.choice([0.0, 0.7, 1.5], rows), "top_k": generator.choice([0, 1, 40], rows),
+        "top_p": generator.choice([1.0, 0.9, 1e-6], rows), "min_p": generator.choice([0.0, 0.05], rows),
+    }  # fmt: skip
+    columns["temperature"][:2] = 0.0, 0.7
+    draws = np.stack([np.full(rows, 3), np.arange(rows), np.zeros(rows)], axis=1).astype(np.uint64)
+    given = [Tensor(logits).to(dtype), Tensor(draws), Tensor(np.arange(rows))]
+    settings = {name: Tensor(column) for name, column in columns.items()}
+    found = ops.sample(*(x.to("cuda") for x in given), **{name: x.to("cuda") for name, x in settings.items()})
+    given[0] = given[0].float()
+    assert found.tolist() == OPERATIONS["sample"].reference(*given, **settings).tolist()
+    assert found.tolist()[0] == given[0].numpy()[0].argmax()
+
+
 def test_what_comes_are_the_candidates():
     logits = numbers(1, 60) * 2
     for options in OPTIONS[:5]:

@@ -1,5 +1,6 @@
 // Draws a token of each row: see ops.sample. T: type of x (rows, vocab), rows without gaps between their numbers; DIGITS: how
-// many groups of 8 bits tell two of its numbers apart, once they are float32; THREADS: of a block.
+// many groups of 8 bits tell two of its numbers apart, once they are float32; THREADS: of a block. Of the settings those of
+// the row count where there is a pointer to them.
 //
 // The gridDim.x blocks of a row each look after a part of it, and meet where they need each other's sums. Nothing is
 // sorted: numbers are looked for digit by digit, the first 8 bits of all, then the next 8 of those that share the first.
@@ -200,10 +201,17 @@ DEVICE u64 at_least_one(double x, u64 most) { return max(1ull, min(most, static_
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     sample(i64* out, const T* x, const u64* draws, const i64* lengths, Shared* scratch, i64 vocab, i64 stride,
-           double temperature, i64 top_k, double top_p, double min_p, double one) {
+           const double* temperatures, const i64* top_ks, const double* top_ps, const double* min_ps, double temperature,
+           i64 top_k, double top_p, double min_p, double one) {
     next_may_start();
     wait_for_previous();
-    const i64 row = blockIdx.y, size = (vocab + gridDim.x - 1) / gridDim.x;
+    const i64 row = blockIdx.y;
+    if (temperatures) temperature = temperatures[row];
+    if (top_ks) top_k = top_ks[row];
+    if (top_ps) top_p = top_ps[row];
+    if (min_ps) min_p = min_ps[row];
+    const bool greedy = temperature == 0.0;
+    const i64 size = (vocab + gridDim.x - 1) / gridDim.x;
     Shared* const shared = scratch + row;
     Part part{x + row * stride, min(blockIdx.x * size, vocab), min((blockIdx.x + 1) * size, vocab)};
 
@@ -219,8 +227,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     meet(&shared->meeting);
     const Weigher weigh{number(__ldcg(&shared->highest)), temperature, one, min_p};
 
-    const double u = uniform(draws[3 * row], draws[3 * row + 1], lengths[row] - draws[3 * row + 2]);
-    const bool cut = (top_k > 0 && top_k < vocab) || top_p < 1.0;
+    const double u = greedy ? 0.0 : uniform(draws[3 * row], draws[3 * row + 1], lengths[row] - draws[3 * row + 2]);
+    const bool cut = !greedy && ((top_k > 0 && top_k < vocab) || top_p < 1.0);
     Place drawn{};
     if (cut) {  // each cut leaves the first of the numbers, the largest first: what counts is the sum of the fewest
         const Pair first = tally(part, weigh, 0, 0, shared->tallies, &shared->meeting, &shared->probable);
@@ -239,7 +247,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     // The last step is in the order of ids: among the equals of the number drawn, or among all where nothing is cut.
     const auto measure = [&](i64 at) -> u64 {
         if (cut) return ordered(part[at]) >> (32 - BITS * DIGITS) == drawn.order;
-        return weigh(part[at]);
+        return greedy ? part[at] == weigh.highest : weigh(part[at]);
     };
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const i64 run = (part.end - part.begin + THREADS / 32 - 1) / (THREADS / 32);

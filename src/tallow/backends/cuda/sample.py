@@ -10,6 +10,7 @@ import numpy as np
 from tallow.backends.cuda.arrays import matrix_of
 from tallow.backends.cuda.kernels import NAMES, function, multiprocessors, zeroed
 from tallow.ops.dispatch import kernel
+from tallow.ops.sample import check_sample
 from tallow.tensor import Tensor
 
 _PARTS = 256  # blocks of a row, at most
@@ -17,6 +18,8 @@ _LEAST = 1024  # numbers of a row that are worth a block
 _MANY = 4096  # of a block that make it worth being large
 _DIGITS = {"bf16": 2, "f16": 3, "f32": 4}
 _SEARCHES = 3
+_KINDS = (np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.float64))
+"""Of temperatures, top_k, top_p and min_p."""
 
 
 @kernel("sample", "cuda")
@@ -25,23 +28,29 @@ def sample(
     draws: Tensor,
     lengths: Tensor,
     *,
-    temperature: float,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
+    temperature: float | Tensor,
+    top_k: int | Tensor = 0,
+    top_p: float | Tensor = 1.0,
+    min_p: float | Tensor = 0.0,
 ) -> Any:
     """See ``ops.sample``."""
+    settings = (temperature, top_k, top_p, min_p)
+    check_sample(logits, draws, lengths, *settings)
+    pairs = list(zip(settings, _KINDS, strict=True))
+    if any(isinstance(each, Tensor) and each.storage.dtype != kind for each, kind in pairs):
+        return NotImplemented
     x, fixed, held = logits.storage, draws.storage, lengths.storage
     if x.dtype not in NAMES or x.ndim != 2 or not x.size or x.shape[1] >= 1 << 32:
         return NotImplemented
-    if fixed.dtype != np.uint64 or held.dtype != np.int64 or fixed.shape != (len(x), 3) or held.shape != (len(x),):
+    if fixed.dtype != np.uint64 or held.dtype != np.int64:
         return NotImplemented
     x, rows, distance = matrix_of(x)
     vocab, fixed, held = x.shape[1], cupy.ascontiguousarray(fixed), cupy.ascontiguousarray(held)
     out = cupy.empty(rows, np.int64)
     name = NAMES[x.dtype]
     one = 2.0 ** (62 - vocab.bit_length())  # the likeliest token's probability as a whole number: no sum overflows
-    options = (float(temperature), int(top_k), float(top_p), float(min_p), one)
+    of_rows = [cupy.ascontiguousarray(each.storage) if isinstance(each, Tensor) else None for each in settings]
+    of_all = [np.asarray(0 if isinstance(each, Tensor) else each, kind).item() for each, kind in pairs]
     most = multiprocessors()  # blocks wait for each other: a launch of more than can run at once would be refused
     for first in range(0, rows, most):
         part = slice(first, min(first + most, rows))
@@ -49,8 +58,9 @@ def sample(
         blocks = max(1, min(most // count, _PARTS, vocab // _LEAST))
         threads = 512 if vocab // blocks <= _MANY else 1024
         run = function("sample", "sample", T=name, DIGITS=_DIGITS[name], THREADS=threads)
-        operands = (out[part], x[part], fixed[part], held[part], _shared(most, _DIGITS[name]))
-        run((blocks, count), (threads,), (*operands, vocab, distance, *options))
+        operands = (out[part], x[part], fixed[part], held[part], _shared(most, _DIGITS[name]), vocab, distance)
+        some = [0 if each is None else each[part] for each in of_rows]
+        run((blocks, count), (threads,), (*operands, *some, *of_all, one))
     return Tensor(out, logits.device)
 
 
