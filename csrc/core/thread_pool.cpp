@@ -22,7 +22,6 @@ constexpr std::uint64_t limit_of(std::uint64_t state) { return state >> 32; }
 // What workers watch.
 constexpr std::uint64_t one_posted = std::uint64_t(1) << 16, one_active = 1;
 constexpr int active_in(std::uint64_t watched) { return static_cast<int>(watched & 0xffff); }
-constexpr std::uint64_t posted_in(std::uint64_t watched) { return watched >> 16; }
 
 thread_local bool inside_a_tile = false;
 
@@ -107,12 +106,13 @@ ThreadPool::Job* ThreadPool::take_job() {
 
 void ThreadPool::run(std::int64_t tiles, Body body, void* context) {
     const int wanted = threads() - 1;
-    Job* const job = tiles <= 1 || wanted < 1 || inside_a_tile ? nullptr : take_job();
+    const bool alone = tiles <= 1 || wanted < 1 || inside_a_tile;
+    if (!alone && wanted_workers_.load(std::memory_order_relaxed) != wanted) resize(wanted);
+    Job* const job = alone ? nullptr : take_job();
     if (!job) {
         for (std::int64_t tile = 0; tile < tiles; ++tile) body(context, tile);
         return;
     }
-    if (wanted_workers_.load(std::memory_order_relaxed) != wanted) resize(wanted);
     job->tiles = tiles;
     job->body = body;
     job->context = context;
@@ -120,7 +120,7 @@ void ThreadPool::run(std::int64_t tiles, Body body, void* context) {
     post(*job, std::min<std::int64_t>(tiles - 1, worker_count_.load(std::memory_order_relaxed)));
     while (job->take_tile()) {}
     // No tile is left to hand out: nobody else joins. Wait for those who are still at their last one.
-    watched_.fetch_sub(one_active, std::memory_order_relaxed);
+    finish();
     for (int spins = 0; job->state.load(std::memory_order_acquire) & inside_mask; ++spins) {
         if (spins < 10000)
             relax();
@@ -135,10 +135,20 @@ void ThreadPool::run(std::int64_t tiles, Body body, void* context) {
 
 // Opens the job to so many workers, and wakes as many if some sleep.
 void ThreadPool::post(Job& job, std::int64_t workers) {
-    const std::uint64_t limit = static_cast<std::uint64_t>(std::min<std::int64_t>(workers, 0x7fff));
+    const std::uint64_t limit = static_cast<std::uint64_t>(std::min(workers, most_workers));
     job.state.store(limit << 32 | open_bit, std::memory_order_release);
     // Sequentially consistent, as is a sleeper's count before its last look: one of the two sees the other.
-    watched_.fetch_add(one_posted + one_active, std::memory_order_seq_cst);
+    const int others = active_in(watched_.fetch_add(one_posted + one_active, std::memory_order_seq_cst));
+    // Beside other callers some workers rest: only each knows whether it does.
+    if (others < threads() - 1) wake(others == 0 ? workers : most_workers);
+}
+
+// The caller needs no more help: a worker that rested beside it may help others.
+void ThreadPool::finish() {
+    if (active_in(watched_.fetch_sub(one_active, std::memory_order_seq_cst)) > 1) wake(most_workers);
+}
+
+void ThreadPool::wake(std::int64_t workers) {
     const int sleepers = sleepers_.load(std::memory_order_seq_cst);
     if (sleepers == 0) return;
     { std::lock_guard lock(sleep_); }  // a sleeper between its last look and its sleep holds this
@@ -151,7 +161,8 @@ void ThreadPool::post(Job& job, std::int64_t workers) {
 bool ThreadPool::Job::join() {
     std::uint64_t now = state.load(std::memory_order_relaxed);
     while ((now & open_bit) && (now & inside_mask) < limit_of(now))
-        if (state.compare_exchange_weak(now, now + one_inside, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+        if (state.compare_exchange_weak(now, now + one_inside, std::memory_order_acquire, std::memory_order_relaxed))
+            return true;
     return false;
 }
 
@@ -193,17 +204,24 @@ ThreadPool::Job* ThreadPool::join_job(const Job* last) {
     }
 }
 
-// What is watched, once it is something else than before; 0 when the pool is stopping.
-std::uint64_t ThreadPool::wait_for_change(std::uint64_t seen) {
+// Whether a worker has nothing to do: the callers and the workers before it are as many as the threads.
+bool ThreadPool::rests(int number, std::uint64_t watched) const { return number + active_in(watched) > threads(); }
+
+// What is watched, once it is something else than before and the worker does not rest; 0 when the pool is stopping.
+std::uint64_t ThreadPool::wait_for_change(int number, std::uint64_t seen) {
     auto begun = std::chrono::steady_clock::now();
     for (int spins = 1; !stopping_.load(std::memory_order_relaxed); ++spins) {
         const std::uint64_t now = watched_.load(std::memory_order_acquire);
-        if (now != seen) return now;
-        relax();
+        const bool resting = rests(number, now);
+        if (now != seen && !resting) return now;
+        if (resting)
+            std::this_thread::yield();  // callers may need its core
+        else
+            relax();
         if (spins % 64) continue;
         const auto waited = std::chrono::steady_clock::now() - begun;
         if (waited > spin_time) {
-            sleep_until_job(posted_in(seen));
+            sleep_until_change(number, seen);
             begun = std::chrono::steady_clock::now();
         } else if (waited > alone_time && spins % 512 == 0) {
             std::this_thread::yield();
@@ -212,27 +230,29 @@ std::uint64_t ThreadPool::wait_for_change(std::uint64_t seen) {
     return 0;
 }
 
-// Sleeps until another job is posted, which may be over by then.
-void ThreadPool::sleep_until_job(std::uint64_t latest) {
+void ThreadPool::sleep_until_change(int number, std::uint64_t seen) {
     std::unique_lock lock(sleep_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     wake_.wait(lock, [&] {
-        return stopping_.load(std::memory_order_relaxed) || posted_in(watched_.load(std::memory_order_seq_cst)) != latest;
+        const std::uint64_t now = watched_.load(std::memory_order_seq_cst);
+        return stopping_.load(std::memory_order_relaxed) || (now != seen && !rests(number, now));
     });
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-// number: of the worker, from 1. It rests while the callers and the workers before it are as many as the threads.
+// number: of the worker, from 1.
 void ThreadPool::work(int number) {
     std::uint64_t seen = 0;
     Job* job = nullptr;
-    while ((seen = wait_for_change(seen))) {
-        while (!stopping_.load(std::memory_order_relaxed) && number + active_in(seen) <= threads()) {
+    while ((seen = wait_for_change(number, seen))) {
+        while (!stopping_.load(std::memory_order_relaxed) && !rests(number, seen)) {
             job = join_job(job);
             if (!job) break;
-            // Among several jobs it looks anew after each tile.
-            bool more = job->take_tile();
-            while (more && active_in(watched_.load(std::memory_order_relaxed)) == 1) more = job->take_tile();
+            // Among several jobs it looks anew after each tile, and when it is to stop it leaves the rest to the callers.
+            const auto stays = [&] {
+                return active_in(watched_.load(std::memory_order_relaxed)) == 1 && !stopping_.load(std::memory_order_relaxed);
+            };
+            while (job->take_tile() && stays()) {}
             job->state.fetch_sub(one_inside, std::memory_order_release);
             seen = watched_.load(std::memory_order_acquire);
         }

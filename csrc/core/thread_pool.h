@@ -50,15 +50,19 @@ private:
         bool take_tile();  // false if there is none left, and then nobody joins any more
     };
     static constexpr int most_jobs = 8;  // at once; the callers of more do without help
+    static constexpr std::int64_t most_workers = 0x7fff;  // of a job
 
     Job* take_job();
     void resize(int workers);
     void start_workers(int count);
     void stop_workers();
     void post(Job& job, std::int64_t workers);
+    void finish();
+    void wake(std::int64_t workers);
     void work(int number);
-    std::uint64_t wait_for_change(std::uint64_t seen);
-    void sleep_until_job(std::uint64_t latest);
+    bool rests(int number, std::uint64_t watched) const;
+    std::uint64_t wait_for_change(int number, std::uint64_t seen);
+    void sleep_until_change(int number, std::uint64_t seen);
     Job* join_job(const Job* last);
 
     // What workers watch lies on a cache line of its own: how many jobs have been posted, and how many are not yet done

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -130,6 +131,66 @@ TEST(two_callers_are_both_helped) {
         CHECK(halves[0].helped && halves[1].helped);
         CHECK(all_once(pool, 100));
     }
+}
+
+// Without end, until its caller throws in a tile. Tiles of a worker count as help.
+struct EndlessJob {
+    struct Done {};
+    std::thread::id caller;
+    std::atomic<bool> begun{false}, helped{false}, ended{false};
+    std::function<bool()> until;  // what the caller waits for, but not for ever
+
+    void run(ThreadPool& pool) {
+        caller = std::this_thread::get_id();
+        try {
+            pool.run(std::int64_t(1) << 40, tile, this);
+        } catch (const Done&) {
+        }
+        ended = true;
+    }
+
+    static void tile(void* context, std::int64_t) {
+        EndlessJob& job = *static_cast<EndlessJob*>(context);
+        job.begun = true;
+        if (std::this_thread::get_id() != job.caller) {
+            job.helped = true;
+            return pause(100);
+        }
+        const auto begun = std::chrono::steady_clock::now();
+        while (!job.until() && std::chrono::steady_clock::now() - begun < std::chrono::seconds(20)) pause(100);
+        throw Done();
+    }
+};
+
+TEST(a_worker_that_rested_beside_two_callers_helps_the_one_that_is_left) {
+    ThreadPool pool(2);
+    CHECK(all_once(pool, 100));
+    EndlessJob first, second;
+    std::atomic<bool> rested{false};
+    first.until = [&] { return rested.load(); };
+    second.until = [&] { return first.ended && second.helped; };
+    std::thread one([&] { first.run(pool); }), other([&] { second.run(pool); });
+    while (!first.begun || !second.begun) pause(100);
+    pause(5000);  // the worker sleeps by now
+    second.helped = false;
+    rested = true;
+    one.join(), other.join();
+    CHECK(second.helped);
+}
+
+TEST(who_changes_the_number_of_threads_does_not_wait_for_jobs_of_others) {
+    ThreadPool pool(2);
+    CHECK(all_once(pool, 100));
+    EndlessJob job;
+    std::atomic<bool> changed{false};
+    job.until = [&] { return changed.load(); };
+    std::thread other([&] { job.run(pool); });
+    while (!job.helped) pause(100);
+    pool.set_threads(3);
+    CHECK(all_once(pool, 100));
+    CHECK(!job.ended);
+    changed = true;
+    other.join();
 }
 
 TEST(more_callers_than_jobs_that_are_shared) {
