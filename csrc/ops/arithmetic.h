@@ -7,24 +7,30 @@ namespace tallow {
 
 constexpr int most_axes = 8;
 
-// One operand, with the stride of each axis in floats: 0 where it is broadcast.
+// One operand, with the stride of each axis in elements: 0 where it is broadcast.
+template <typename T>
 struct ElementwiseOperand {
-    const float* data;
+    const T* data;
     std::int64_t strides[most_axes];
 };
 
-// out[i] = f(x[i], y[i]), or f(x[i]) where there is one operand. out is contiguous; operands may overlap each other, not it.
+// out[i] = f(x[i], y[i]). out is contiguous; operands may overlap each other, not it.
 struct ElementwiseArgs {
-    float* out;
-    ElementwiseOperand x, y;
+    void* out;                       // float; bool for comparisons
+    ElementwiseOperand<float> x, y;  // functions of one operand do not look at y
+    ElementwiseOperand<std::uint8_t> condition;  // of `where` alone: whether to take x or y
     std::int64_t shape[most_axes];  // the last axis varies fastest; there is at least one
     int axes;
-    float scalar;  // what y is if y.data is null
 };
 
-using Elementwise = void (*)(const ElementwiseArgs&);
+struct Elementwise {
+    const char* name;  // of the operation in tallow.ops
+    void (*run)(const ElementwiseArgs&);
+    bool compares;
+    bool has_condition = false;
+};
 
-// The function of an operation of tallow.ops; nullptr if there is none.
-Elementwise elementwise(const char* name);
+// nullptr if there is no such function.
+const Elementwise* elementwise(const char* name);
 
 }  // namespace tallow

@@ -103,7 +103,10 @@ def test_recordings_do_not_nest_and_leave_other_threads_alone():
 
 ONE = {name: getattr(ops, name) for name in ("negative", "abs", "square", "sqrt", "reciprocal", "exp", "log", "tanh",
                                              "sin", "cos")}  # fmt: skip
-TWO = {name: getattr(ops, name) for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")}
+TWO = {name: getattr(ops, name) for name in (
+    "add", "subtract", "multiply", "divide", "maximum", "minimum",
+    "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
+)}  # fmt: skip
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 0.3, 88.0, -80.0, 1e-30, 1e30, np.inf, -np.inf, np.nan], np.float32)
 
 
@@ -141,14 +144,17 @@ def test_functions_of_one_operand_are_recorded(name, shape):
      ((4, 1), (1, 9))],
 )  # fmt: skip
 def test_functions_of_two_operands_are_recorded(name, shapes):
-    a, b = (Tensor(floats(*shape, seed=i).copy()) for i, shape in enumerate(shapes))
-    np.testing.assert_array_equal(*replayed(TWO[name], a, b))
+    # Rounded, so that some are equal.
+    a, b = (Tensor(np.asarray(np.round(floats(*shape, seed=i), 1))) for i, shape in enumerate(shapes))
+    found, expected = replayed(TWO[name], a, b)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == expected.dtype
     a, b = (Tensor(x) for x in np.meshgrid(SPECIAL, SPECIAL))
     np.testing.assert_array_equal(*replayed(TWO[name], Tensor(a.storage.copy()), Tensor(b.storage.copy())))
 
 
 @pytest.mark.parametrize("name", TWO)
-@pytest.mark.parametrize("scalar", [2, -0.5, 0, float("inf"), float("nan"), 1e300])
+@pytest.mark.parametrize("scalar", [2, -0.5, 0, float("inf"), float("nan"), 1e300, np.float64(0.5), np.int32(3)])
 def test_a_scalar_may_be_either_operand(name, scalar):
     x = Tensor(floats(3, 33))
     np.testing.assert_array_equal(*replayed(lambda x: TWO[name](x, scalar), x))
@@ -160,6 +166,47 @@ def test_elementwise_functions_take_any_strides():
     views = Tensor(x[::2, ::-1, 1::3]), Tensor(y.transpose(2, 1, 0)[::2, :, 1::3])
     for name in TWO:
         np.testing.assert_array_equal(*replayed(TWO[name], *views))
+
+
+@pytest.mark.parametrize("bounds", [(-0.5, 0.5), (None, 1), (0, None), (1.0, -1.0), (float("nan"), 1.0)])
+def test_clip_is_recorded(bounds):
+    np.testing.assert_array_equal(*replayed(lambda x: ops.clip(x, *bounds), Tensor(floats(3, 33))))
+    np.testing.assert_array_equal(*replayed(lambda x: ops.clip(x, *bounds), Tensor(SPECIAL.copy())))
+
+
+def test_clip_between_tensors_is_recorded():
+    x, low, high = Tensor(floats(4, 5)), Tensor(floats(5, seed=1) - 1), Tensor(floats(2, 1, 1, seed=2) + 1)
+    np.testing.assert_array_equal(*replayed(lambda x, low, high: ops.clip(x, min=low, max=high), x, low, high))
+
+
+@pytest.mark.parametrize("shapes", [((4, 5), (4, 5)), ((5,), (4, 1)), ((), (2, 4, 5)), ((2, 1, 5), ()), ((1,), (1,))])
+def test_where_is_recorded(shapes):
+    x, a, b = (Tensor(np.asarray(floats(*shape, seed=i))) for i, shape in enumerate(((4, 5), *shapes)))
+    for function in (
+        lambda x, a, b: ops.where(x > 0.0, a, b),
+        lambda x, a, b: ops.where(x[::-1] < 0.5, a, 0),
+        lambda x, a, b: ops.where(ops.less(x, 0.1), float("-inf"), b),
+        lambda x, a, b: ops.where(x.T > 0.0, 1.0, 0) * 2.0,
+    ):
+        found, expected = replayed(function, x, a, b)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: ops.where(x > 0.0, 1, 0),  # int64
+        lambda x: ops.where(x, x, 0.0),  # a condition of numbers
+        lambda x: ops.clip(x),
+        lambda x: x < Tensor(np.arange(4)),
+    ],
+)
+def test_what_has_no_native_kernel_is_told_whatever_the_function(function):
+    x = Tensor(floats(3, 4))
+    with pytest.raises(CaptureError, match="cannot be recorded"):
+        Recording(lambda: function(x))
+    assert function(x).shape == (3, 4)
 
 
 def test_parts_of_a_layer_that_users_write_are_recorded():
@@ -190,7 +237,7 @@ def test_what_a_reference_computes_by_other_means_is_not_frozen_into_a_recording
 
 
 def test_a_step_that_cannot_be_recorded_is_told_once(caplog, monkeypatch):
-    monkeypatch.setattr(step, "_told", set())
+    monkeypatch.setattr(step, "_warned", set())
     cache = KVCache(1, 1, 16, 4)
     for _ in range(2):
         recorded = step.RecordedStep(lambda ids: ops.expm1(ids.astype("float32")), [cache])
