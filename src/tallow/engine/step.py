@@ -45,15 +45,15 @@ class _Recorded(NamedTuple):
     recording: Recording[Any]
 
 
-_told: set[str] = set()
-"""The operations that a warning has named."""
+_warned: set[str] = set()
+"""Operations that a warning has named."""
 
 
-def _tell(error: CaptureError) -> None:
+def _warn_once(error: CaptureError) -> None:
     """Warn that steps are not recorded, once for each operation that keeps them from it."""
     operation = str(error).partition(" (")[0]  # without its operands' shapes
-    if operation not in _told:
-        _told.add(operation)
+    if operation not in _warned:
+        _warned.add(operation)
         logger.warning("each step of decoding goes through Python, which is slower than a recording: %s", error)
 
 
@@ -115,7 +115,7 @@ class RecordedStep(Generic[R]):
         try:
             recording = self._record(ids)
         except CaptureError as error:
-            _tell(error)
+            _warn_once(error)
             self.recordable = False
             return self._function(ids)
         except OutOfMemoryError:  # what other models keep has been given up by now

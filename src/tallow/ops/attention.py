@@ -144,7 +144,9 @@ def check_window(window: int | None, causal: bool) -> None:
     if window is None:
         return
     if not isinstance(window, int) or window < 1:
-        raise ArgumentError(f"attention: expected a window of at least 1 position (the query's own), found {window!r}")
+        raise ArgumentError(
+            f"attention: expected as window an int of at least 1 position (the query's own), found {window!r}"
+        )
     if not causal:
         raise ArgumentError("attention: a window reaches back from each query's position and needs causal=True")
 

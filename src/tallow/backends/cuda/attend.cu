@@ -187,7 +187,8 @@ DEVICE float joined(const Memory& memory, int feature) {
 
 // out, q, turned: (rows, heads, HEAD), turned may be null; k, v: (rows, kv_heads, HEAD); the strides are from row to row.
 // `early`: whether no kernel of the recording has changed the cache: then its keys are read before the kernel before has
-// ended. `window`: how many of the last positions are seen, the new one included. `ended` is zero between kernels. The grid is (CLUSTER, kv_heads for each QUERIES of a group, rows).
+// ended. `window`: how many of the last positions are seen, the new one included. `ended` is zero between kernels. The grid
+// is (CLUSTER, kv_heads for each QUERIES of a group, rows).
 extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 2)
     attend(T* out, T* turned, const T* q, const T* k, const T* v, T* keys, T* values, const int* table, i64* lengths,
            const float* cosines, const float* sines, const T* q_gain, const T* k_gain, u32* ended, i64 heads_,
@@ -203,7 +204,6 @@ extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THR
     come_to_cluster();
     if (!early) wait_for_previous();
     const int length = static_cast<int>(min(__ldcg(lengths + row), capacity));
-
     const int begin = max(length + 1 - static_cast<int>(window), 0);  // the new position is of the window too
 
     // The keys of a batch: AT_ONCE of each stream, side by side in the cache for the streams of a block.

@@ -1,10 +1,9 @@
 // Attention of many queries on the tensor cores, without ever writing the scores down (Dao 2023, "FlashAttention-2").
 // A block has 64 TILES queries of one head, 16 TILES a warp, and walks over the keys in tiles of KEYS, the next of which is
 // on its way from memory while this one is worked on. T: bf16 or f16, of everything. HEAD: features of a head, a multiple
-// of 8. MASKED: whether there is a mask. WINDOWED: whether queries see no more than `window`
-// positions, their own included. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart; else
-// these are the distances between rows. Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute capability
-// 8.0 and up.
+// of 8. MASKED: whether there is a mask. WINDOWED: whether queries see no more than `window` positions, their own included.
+// PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart; else these are the distances between rows.
+// Rows of 16 bytes and more begin at multiples of 16 bytes. Runs on compute capability 8.0 and up.
 #include "common.cuh"
 
 namespace {

@@ -4,7 +4,8 @@
 // their way from memory. While the tensor cores mix the values of one tile, the softmax of the next is computed, and that of
 // other warpgroups and of other blocks, RESIDENT on a multiprocessor. T: bf16 or f16, of everything. HEAD: features of a
 // head. PAGED: whether keys and values lie in pages, k_stride_b and v_stride_b apart, a tile in each; else these are the
-// distances between rows. WINDOWED: whether queries see no more than `window` positions, their own included. ROTARY: whether queries and keys are turned by angles on their way in, pairs being half a head apart.
+// distances between rows. WINDOWED: whether queries see no more than `window` positions, their own included. ROTARY:
+// whether queries and keys are turned by angles on their way in, pairs being half a head apart.
 #include "warpgroup.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -49,7 +50,8 @@ template <int LANES> struct Rows {
         row = threadIdx.x / LANES, chunk = threadIdx.x % LANES, left = end - row, skip = begin - row;
         from = rows + row * stride + chunk * 8;
     }
-    // The next tile in the background, zeros before row `begin` and from row `end` on. `page`: where its page begins, in numbers.
+    // The next tile in the background, zeros before row `begin` and from row `end` on. `page`: where its page begins, in
+    // numbers.
     DEVICE void load(u32 tile, i64 page) {
         if (STEP > KEYS && row >= KEYS) return;
 #pragma unroll
@@ -58,7 +60,8 @@ template <int LANES> struct Rows {
             for (int c = 0; c < CHUNKS; c += LANES)
                 asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                                  tile + place_in_tile(row, chunk + c) + i * STEP * 128),
-                             "l"(from + page + i * STEP * stride + c * 8), "r"(i * STEP < left && (!WINDOWED || i * STEP >= skip) ? 16 : 0)
+                             "l"(from + page + i * STEP * stride + c * 8),
+                             "r"(i * STEP < left && (!WINDOWED || i * STEP >= skip) ? 16 : 0)
                              : "memory");
         if (!PAGED) from += KEYS * stride;
         left -= KEYS, skip -= KEYS;
@@ -170,8 +173,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const int begin = WINDOWED ? all_see - reach : 0, all_from = WINDOWED ? end - reach : 0;  // where any, all begin to see
 
     const i64 lot = PAGED ? 0 : row, unseen = PAGED ? 0 : before;
-    Rows<ROTARY ? HALF : 8> key_rows(keys + lot * k_stride_b + kv_head * k_stride_h + unseen * k_stride_m, k_stride_m, begin, end);
-    Rows<8> value_rows(values + lot * v_stride_b + kv_head * v_stride_h + unseen * v_stride_m, v_stride_m, begin, end);
+    const T* const first_key = keys + lot * k_stride_b + kv_head * k_stride_h + unseen * k_stride_m;
+    const T* const first_value = values + lot * v_stride_b + kv_head * v_stride_h + unseen * v_stride_m;
+    Rows<ROTARY ? HALF : 8> key_rows(first_key, k_stride_m, begin, end);
+    Rows<8> value_rows(first_value, v_stride_m, begin, end);
     const auto page_of = [&](int tile) { return PAGED && tile < tiles ? table[row * table_stride + before / KEYS + tile] : 0; };
     int page = page_of(0), page_before = 0;  // of the tile whose keys come next, and of the one before
     // Copies are waited for in groups: the keys of a tile, and the values of the one before.

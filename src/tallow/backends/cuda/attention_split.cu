@@ -38,8 +38,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     next_may_start();
     const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
     const int window = static_cast<int>(window_);  // how many positions a query sees, its own included
-    // Without splits and with all keys in the window, neither the length is waited for before keys are read, nor anything before
-    // their pages are known: these are not what the kernel before writes.
+    // Without splits and with all keys in the window, neither the length is waited for before keys are read, nor anything
+    // before their pages are known: these are not what the kernel before writes.
     const bool whole = gridDim.x == 1 && window >= m;
     const int* const pages = table + static_cast<i64>(blockIdx.z) * table_stride;
     int page[AHEAD];  // of the keys that are read next

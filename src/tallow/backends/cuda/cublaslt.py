@@ -188,7 +188,7 @@ class _Plan:
 
 _ONE, _ZERO = ctypes.byref(ctypes.c_float(1)), ctypes.byref(ctypes.c_float(0))
 MOST_PLANS = 4096
-"""That are kept, those used last: some ten for each number of rows, which differs from prompt to prompt; 2 KB each."""
+"""Plans that are kept, those used last, of 2 KB each. A model needs some ten for each length of prompt."""
 _plans: OrderedDict[Any, _Plan] = OrderedDict()
 _lock = threading.Lock()
 """Held while a plan is used: its descriptor holds the bias of the call at hand, and no other thread may let it go. A
