@@ -68,33 +68,22 @@ def embed(
 ) -> Tensor:
     """See ``LanguageModel.embed``."""
     with use(model):
-        return _embedded(model, texts, instruction, dims, truncate, batch_size)
-
-
-def _embedded(
-    model: Network,
-    texts: str | Sequence[str],
-    instruction: str | None,
-    dims: int | None,
-    truncate: bool,
-    batch_size: int,
-) -> Tensor:
-    single = isinstance(texts, str)
-    width = model.config.hidden_size
-    if dims is not None and not 1 <= dims <= width:
-        raise ArgumentError(f"embed: dims must be from 1 to {width}, found {dims}")
-    prompts = [_fit(model, text, instruction, truncate) for text in ([texts] if isinstance(texts, str) else texts)]
-    out = np.empty((len(prompts), width), np.float32)
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    for begin in range(0, len(order), batch_size):
-        batch = order[begin : begin + batch_size]
-        cache = model.new_cache(len(batch), len(prompts[batch[0]]))
-        with span("embed", texts=len(batch)):
-            hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK[model.device.kind])
-        assert hidden is not None  # nobody cancels it
-        out[batch] = hidden.numpy()
-    vectors = ops.l2_normalize(Tensor(out[:, :dims].copy()))
-    return vectors[0] if single else vectors
+        single = isinstance(texts, str)
+        width = model.config.hidden_size
+        if dims is not None and not 1 <= dims <= width:
+            raise ArgumentError(f"embed: dims must be from 1 to {width}, found {dims}")
+        prompts = [_fit(model, text, instruction, truncate) for text in ([texts] if isinstance(texts, str) else texts)]
+        out = np.empty((len(prompts), width), np.float32)
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        for begin in range(0, len(order), batch_size):
+            batch = order[begin : begin + batch_size]
+            cache = model.new_cache(len(batch), len(prompts[batch[0]]))
+            with span("embed", texts=len(batch)):
+                hidden = read_padded(model, [prompts[i] for i in batch], cache, CHUNK[model.device.kind])
+            assert hidden is not None  # nobody cancels it
+            out[batch] = hidden.numpy()
+        vectors = ops.l2_normalize(Tensor(out[:, :dims].copy()))
+        return vectors[0] if single else vectors
 
 
 def _fit(model: Network, text: str, instruction: str | None, truncate: bool) -> list[int]:

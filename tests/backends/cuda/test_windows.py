@@ -5,7 +5,8 @@ import pytest
 
 from tallow.tensor import Tensor
 from tests.backends.cuda.card import needs_card, numbers
-from tests.backends.cuda.test_kernels import DTYPES, attention_kernels, check  # noqa: F401
+from tests.backends.cuda.test_attention import attention_kernels  # noqa: F401
+from tests.backends.cuda.test_kernels import DTYPES, check, poisoned  # noqa: F401
 
 pytestmark = needs_card
 
