@@ -166,6 +166,16 @@ def report(question, figures, verdict, used):
         file.write(json.dumps(entry | {"machine": machine(), "versions": used}) + "\n")
 
 
+def report_of(device, question, figures, verdict, threads):
+    """As `report`, of a question that can be asked of the processor and, if ``device`` is ``"cuda"``, of a GPU."""
+    if device == "cuda":
+        import cuda_common
+
+        cuda_common.report(f"{question}_cuda", verdict, figures)
+    else:
+        report(question, figures | {"threads": threads}, verdict, versions("numpy"))
+
+
 def arguments(description, *positional, threads=2, rounds=11, peer="faster-whisper"):
     """Parse a benchmark's command line: what it measures, --threads, --rounds and --peer-python."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

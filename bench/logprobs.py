@@ -9,7 +9,7 @@ NumPy, which asks for the logits), 128 tokens each.
 
 import statistics
 
-from common import arguments, report, versions
+from common import arguments, report_of
 
 TOKENS, ASKED = 128, (None, 0, 1, 5, 20)
 WAYS = {"greedy": {"temperature": 0}, "sampled": {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "seed": 1}}
@@ -43,12 +43,7 @@ def main():
         parts = (f"{k}: {speed:.0f} ({speed / plain:.1%})" for k, speed in medians.items())
         told.append(f"{way} {plain:.0f} tokens/s, with logprobs {', '.join(parts)}")
     verdict = f"{args.model.rsplit('/', 1)[-1]}: {'; '.join(told)}"
-    if args.model == "cuda":
-        import cuda_common
-
-        cuda_common.report("logprobs_cuda", verdict, figures)
-    else:
-        report("logprobs", figures | {"threads": args.threads}, verdict, versions("numpy"))
+    report_of(args.model, "logprobs", figures, verdict, args.threads)
 
 
 if __name__ == "__main__":

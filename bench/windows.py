@@ -7,7 +7,7 @@ Models of Qwen3-0.6B's sizes with random weights write 128 tokens, greedily, aft
 
 import statistics
 
-from common import arguments, report, versions
+from common import arguments, report_of
 from qwen3_sizes import SHARED, SIZES
 
 PROMPT, TOKENS, WINDOW = list(range(1, 1001)), 128, 256
@@ -37,12 +37,7 @@ def main():
     figures = {name: statistics.median(found) for name, found in speeds.items()}
     ratio = figures["window"] / figures["all"]
     verdict = f"{args.device}: all {figures['all']:.0f} tokens/s, window {figures['window']:.0f} ({ratio:.2f} x)"
-    if args.device == "cuda":
-        import cuda_common
-
-        cuda_common.report("windows_cuda", verdict, figures)
-    else:
-        report("windows", figures | {"threads": args.threads}, verdict, versions("numpy"))
+    report_of(args.device, "windows", figures, verdict, args.threads)
 
 
 if __name__ == "__main__":
