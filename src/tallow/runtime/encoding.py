@@ -99,6 +99,7 @@ class _Recorded:
         self._encoder = weakref.ref(encoder)
         self._known: OrderedDict[Any, _Known] = OrderedDict()  # read and changed under the lock of all
         self._lock = threading.Lock()  # a recording has one input and one result
+        self._free: Any = None  # an event: the last input has been read, and its result copied
         self._recordable = True
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -111,13 +112,22 @@ class _Recorded:
             self._remember(key, found)
             if found is None:
                 return _run(self._encoder, x)
-            from tallow.backends.cuda.copy import copy_into
-            from tallow.backends.cuda.operations import on_card
+            return self._replay(*found, x)
 
-            read, recording = found
-            with on_card(x.device):
-                copy_into(read.storage, x.storage)
-            return recording.replay().copy()
+    def _replay(self, read: Tensor, recording: Recording[Tensor], x: Tensor) -> Tensor:
+        import cupy
+
+        from tallow.backends.cuda.copy import copy_into
+        from tallow.backends.cuda.operations import on_card
+
+        with on_card(x.device):
+            stream = cupy.cuda.get_current_stream()
+            if self._free is not None:
+                stream.wait_event(self._free)  # another stream may still be at the last one
+            copy_into(read.storage, x.storage)
+            result = recording.replay().copy()
+            self._free = stream.record()
+        return result
 
     def _remember(self, key: Any, found: _Known) -> None:
         with _lock:

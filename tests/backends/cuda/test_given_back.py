@@ -117,6 +117,34 @@ def test_recordings_are_given_up_to_one_of_the_same_encoder(monkeypatch):
     assert old() is None
 
 
+def test_streams_take_turns_with_a_recording(monkeypatch):
+    """What one stream still reads or copies is not overwritten on another."""
+    import cupy
+
+    encoder, x = Doubling(), Tensor(numbers(3, 4)).to("cuda")
+    recorded(encoder, (3, 4))
+    before, waited = encoding._recorded[encoder]._free, []
+
+    class Other:
+        """The current stream, but that it notes what it waits for."""
+
+        def __init__(self, stream):
+            self.stream = stream
+
+        def wait_event(self, event):
+            waited.append(event)
+            self.stream.wait_event(event)
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+    current = cupy.cuda.get_current_stream
+    monkeypatch.setattr(cupy.cuda, "get_current_stream", lambda: Other(current()))
+    assert np.array_equal(encode(encoder, x).numpy(), 2 * x.numpy())
+    assert before in waited
+    assert encoding._recorded[encoder]._free is not before
+
+
 def test_recordings_count_as_free(monkeypatch):
     from tallow.backends.cuda.graph import Graph
 
