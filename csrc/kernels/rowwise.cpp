@@ -72,9 +72,15 @@ Exponentials sum_exponentials(const float* x, int64_t n) {
     for (int64_t i = 0; i < n; i += width) most = max(load_or_least(x + i, n - i), most);  // passes over NaN
     const float highest = largest(most);
     const F32 shift = set(highest > -infinity ? highest : 0.0f);
-    F32 sums = set(0.0f);
-    for (int64_t i = 0; i < n; i += width) sums = sums + exp(load_or_least(x + i, n - i) - shift);
-    return {highest, sum(sums)};
+    constexpr int64_t block = 32 * width;  // sums of sums: thousands of small numbers would each be lost in a large one
+    F32 whole = set(0.0f);
+    for (int64_t begin = 0; begin < n; begin += block) {
+        F32 sums = set(0.0f);
+        for (int64_t i = begin; i < smaller(begin + block, n); i += width)
+            sums = sums + exp(load_or_least(x + i, n - i) - shift);
+        whole = whole + sums;
+    }
+    return {highest, sum(whole)};
 }
 
 Largest first_largest(const float* x, int64_t count) {
