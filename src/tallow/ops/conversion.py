@@ -10,7 +10,7 @@ from tallow import dtypes
 from tallow.device import CPU, Device, as_device
 from tallow.dtypes import DType, DTypeLike, as_dtype
 from tallow.errors import ArgumentError, DTypeError, ShapeError
-from tallow.ops.dispatch import operation
+from tallow.ops.dispatch import gives_value, operation
 from tallow.ops.operands import make, quiet
 from tallow.tensor import Tensor
 
@@ -196,12 +196,14 @@ def copy(x: Tensor, /) -> Tensor:
     return Tensor(x.storage.copy(), x.device)
 
 
+@gives_value
 @operation
 def to_numpy(x: Tensor, /) -> np.ndarray[Any, Any]:
     """The values as a NumPy array: the tensor's own memory on the CPU, a copy from CUDA."""
     return x.storage if x.device is CPU else x.storage.get()  # type: ignore[no-any-return]
 
 
+@gives_value
 @operation
 def tolist(x: Tensor, /) -> Any:
     """The elements as nested lists of Python scalars; a scalar for a tensor of no dimension."""

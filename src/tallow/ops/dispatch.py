@@ -33,14 +33,25 @@ Kernel = Callable[..., Any]
 
 
 class Operation:
-    """A named operation: its reference implementation and the kernels that stand in for it."""
+    """A named operation: its reference implementation and the kernels that stand in for it.
 
-    __slots__ = ("kernels", "name", "reference")
+    Attributes:
+        name: of it.
+        reference: what it means.
+        kernels: by kind of device.
+        gives_view: whether its result is a view of an operand, where that is possible: nothing is computed.
+        gives_value: whether it gives a tensor's numbers to Python, which a recording cannot.
+        defers: the kinds of devices whose kernel does what waits for it in a recording, or launches that first.
+    """
+
+    __slots__ = ("defers", "gives_value", "gives_view", "kernels", "name", "reference")
 
     def __init__(self, name: str, reference: Kernel) -> None:
         self.name = name
         self.reference = reference
         self.kernels: dict[str, Kernel] = {}
+        self.gives_view = self.gives_value = False
+        self.defers: set[str] = set()
 
 
 OPERATIONS: dict[str, Operation] = {}
@@ -115,15 +126,34 @@ def operation(reference: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def kernel(name: str, device_kind: str) -> Callable[[Kernel], Kernel]:
+def gives_view(operation: Callable[P, R]) -> Callable[P, R]:
+    """Declare that an operation's result is a view of its first operand, where that is possible."""
+    OPERATIONS[operation.__name__].gives_view = True
+    return operation
+
+
+def gives_value(operation: Callable[P, R]) -> Callable[P, R]:
+    """Declare that an operation gives a tensor's numbers to Python."""
+    OPERATIONS[operation.__name__].gives_value = True
+    return operation
+
+
+def kernel(name: str, device_kind: str, *, defers: bool = False) -> Callable[[Kernel], Kernel]:
     """Register a backend's implementation of an operation for one kind of device.
 
     It takes what the operation takes and returns what it returns, or ``NotImplemented`` for a case (a dtype, a rank)
     that it leaves to the reference.
+
+    Args:
+        name: of the operation.
+        device_kind: ``"cpu"`` or ``"cuda"``.
+        defers: whether it does on its way what waits for it in a recording, or launches that first.
     """
 
     def register(function: Kernel) -> Kernel:
         OPERATIONS[name].kernels[device_kind] = function
+        if defers:
+            OPERATIONS[name].defers.add(device_kind)
         return function
 
     return register

@@ -8,7 +8,7 @@ import numpy as np
 
 from tallow import dtypes
 from tallow.errors import BoundsError, DeviceError, DTypeError, ShapeError
-from tallow.ops.dispatch import operation
+from tallow.ops.dispatch import gives_view, operation
 from tallow.ops.operands import axis_of, described, module_of, placed, python_scalar, quiet, wrap
 from tallow.tensor import Tensor
 
@@ -42,6 +42,7 @@ def _wrong_index(x: Tensor, error: Exception) -> BoundsError:
     return BoundsError(f"index into {x.dtype.name} {x.shape}: {error}")
 
 
+@gives_view
 @operation
 def getitem(x: Tensor, key: Any, /) -> Tensor:
     """``x[key]``: a view for integers, slices, ``...`` and None; a copy for tensors of integers or bools.

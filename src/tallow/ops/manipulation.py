@@ -9,11 +9,12 @@ import numpy as np
 
 from tallow import dtypes
 from tallow.errors import ArgumentError, DTypeError, ShapeError
-from tallow.ops.dispatch import operation
+from tallow.ops.dispatch import gives_view, operation
 from tallow.ops.operands import axes_of, axis_of, module_of, same_device
 from tallow.tensor import Tensor
 
 
+@gives_view
 @operation
 def reshape(x: Tensor, /, shape: tuple[int, ...] | int, *, copy: bool | None = None) -> Tensor:
     """The same elements, in row-major order, in another shape.
@@ -40,6 +41,7 @@ def reshape(x: Tensor, /, shape: tuple[int, ...] | int, *, copy: bool | None = N
     return Tensor(result.copy() if copy and shares else result, x.device)
 
 
+@gives_view
 @operation
 def permute_dims(x: Tensor, /, axes: tuple[int, ...]) -> Tensor:
     """A view with the axes in another order: axis i of the result is axis ``axes[i]`` of x."""
@@ -49,6 +51,7 @@ def permute_dims(x: Tensor, /, axes: tuple[int, ...]) -> Tensor:
     return Tensor(x.storage.transpose(order), x.device)
 
 
+@gives_view
 @operation
 def swap_axes(x: Tensor, a: int, b: int, /) -> Tensor:
     """A view with two axes exchanged."""
@@ -56,6 +59,7 @@ def swap_axes(x: Tensor, a: int, b: int, /) -> Tensor:
     return Tensor(x.storage.swapaxes(axis_of("transpose", a, ndim), axis_of("transpose", b, ndim)), x.device)
 
 
+@gives_view
 @operation
 def matrix_transpose(x: Tensor, /) -> Tensor:
     """A view (…, n, m) of x (…, m, n): the last two axes exchanged."""
@@ -64,6 +68,7 @@ def matrix_transpose(x: Tensor, /) -> Tensor:
     return Tensor(x.storage.swapaxes(-1, -2), x.device)
 
 
+@gives_view
 @operation
 def moveaxis(x: Tensor, source: int | tuple[int, ...], destination: int | tuple[int, ...], /) -> Tensor:
     """A view with some axes moved to other places, the rest in their order."""
@@ -76,6 +81,7 @@ def moveaxis(x: Tensor, source: int | tuple[int, ...], destination: int | tuple[
     return Tensor(x.storage.transpose(order), x.device)
 
 
+@gives_view
 @operation
 def expand_dims(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     """A view with axes of size 1 put in, at these places in the result."""
@@ -88,6 +94,7 @@ def expand_dims(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     return Tensor(array[index if array.ndim else (*index, ...)], x.device)
 
 
+@gives_view
 @operation
 def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     """A view without these axes, which must have size 1."""
@@ -98,6 +105,7 @@ def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     return Tensor(x.storage.squeeze(axes), x.device)
 
 
+@gives_view
 @operation
 def broadcast_to(x: Tensor, /, shape: tuple[int, ...]) -> Tensor:
     """A read-only view in a larger shape: axes of size 1 are repeated, and new ones put in front."""
@@ -126,6 +134,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ShapeError(f"broadcast_shapes: shapes {', '.join(map(str, shapes))} do not fit") from None
 
 
+@gives_view
 @operation
 def narrow(x: Tensor, axis: int, start: int, length: int, /) -> Tensor:
     """A view of ``length`` elements along an axis, from ``start`` on (from the end for a negative one)."""
@@ -177,6 +186,7 @@ def _common(name: str, tensors: Sequence[Tensor]) -> tuple[Any, list[Any]]:
     return device, found
 
 
+@gives_view
 @operation
 def unstack(x: Tensor, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """Views of x without an axis, one for each index in it."""
@@ -185,6 +195,7 @@ def unstack(x: Tensor, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     return tuple(Tensor(x.storage[(*leading, i, ...)], x.device) for i in range(x.storage.shape[found]))
 
 
+@gives_view
 @operation
 def split(x: Tensor, sizes: int | Sequence[int], /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive parts of an axis.

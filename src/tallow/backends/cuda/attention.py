@@ -54,7 +54,7 @@ _WHOLE_HEADS = 2  # for each multiprocessor: fewer leave it idle while a block w
 _WHOLE_QUERIES, _WHOLE_KEYS = 256, 208  # that a block has room for: see attention_whole.cu
 
 
-@kernel("attention", "cuda")
+@kernel("attention", "cuda", defers=True)
 def attention(
     q: Tensor,
     k: Tensor | KVCache,
@@ -291,7 +291,7 @@ def _or_null(array: Any) -> Any:
     return 0 if array is None else array
 
 
-@kernel("kv_append", "cuda")
+@kernel("kv_append", "cuda", defers=True)
 def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
     """See ``ops.kv_append``."""
     if any(each.dtype not in NAMES for each in (k.storage, v.storage)) or k.storage.dtype != v.storage.dtype:

@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_VALUES = ("to_numpy", "tolist")  # operations that give a tensor's value to Python
-_TAKING = frozenset(("linear", "linear_glu", "rms_norm", "layer_norm", "rope_append", "kv_append", "attention"))
-"""Operations whose kernels take up what waits, or launch, which launches it first."""
-
-_VIEWS = frozenset(
-    ("reshape", "narrow", "split", "unstack", "permute_dims", "swap_axes", "matrix_transpose", "moveaxis",
-     "expand_dims", "squeeze", "broadcast_to", "getitem")
-)  # fmt: skip
-"""Operations that launch nothing, where their results are views."""
-
 
 class _Now(threading.local):
     """What this thread records."""
@@ -167,12 +157,12 @@ def _checked(
 ) -> Any:  # fmt: skip
     if _now.graph is None:  # another thread
         return run()
-    if op.name in _VALUES:
+    if op.gives_value:
         raise CaptureError(f"{op.name} cannot be recorded: it gives a tensor's value to Python")
     if op.name == "to_device" and args[0].device.kind == "cpu":
         raise CaptureError(f"{op.name} cannot be recorded: it brings what lies on the CPU now, and never again")
     try:
-        if _now.graph.waiting is not None and op.name not in _TAKING and not _gives_view(op, args):
+        if _now.graph.waiting is not None and "cuda" not in op.defers and not _gives_view(op, args):
             flush()
         return run()
     except RuntimeError as error:
@@ -195,4 +185,4 @@ def _gives_view(op: dispatch.Operation, args: tuple[Any, ...]) -> bool:
             np.reshape(like, args[1], copy=False)  # refused where numbers would have to move
         except (TypeError, ValueError):
             return False
-    return op.name in _VIEWS
+    return op.gives_view

@@ -32,7 +32,7 @@ _OTHERS = 512  # bytes of shared memory that a block has besides, with few rows
 _BFLOAT16 = dtypes.bfloat16.numpy
 
 
-@kernel("linear", "cuda")
+@kernel("linear", "cuda", defers=True)
 def linear(
     x: Tensor,
     weight: Weight | Tensor,
@@ -204,7 +204,7 @@ def _cut(rows: int, outputs: int, nbytes: int, chunk: int, room: int) -> tuple[i
     return warps, min(-(-outputs * warps // 8), multiprocessors() * each), depth
 
 
-@kernel("linear_glu", "cuda")
+@kernel("linear_glu", "cuda", defers=True)
 def linear_glu(x: Tensor, weight: Weight | Tensor, activation: str = "silu") -> Any:
     """See ``ops.linear_glu``: of a few rows by one kernel, of more by a product and what follows it."""
     check_activation(activation)

@@ -19,14 +19,14 @@ _MOST_OF_A_WARP = 40  # numbers of a thread up to which one warp does a row fast
 _ENOUGH_WARPS = 2112  # to keep a card busy: 16 for each multiprocessor of a large one
 
 
-@kernel("rms_norm", "cuda")
+@kernel("rms_norm", "cuda", defers=True)
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Any:
     """See ``ops.rms_norm``."""
     check_norm("rms_norm", x, weight)
     return _normalised("rms_norm", x, (weight.storage,), eps)
 
 
-@kernel("layer_norm", "cuda")
+@kernel("layer_norm", "cuda", defers=True)
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Any:
     """See ``ops.layer_norm``."""
     check_norm("layer_norm", x, weight, bias)

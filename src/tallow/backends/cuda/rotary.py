@@ -41,7 +41,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> A
     return Tensor(out, x.device)
 
 
-@kernel("rope_append", "cuda")
+@kernel("rope_append", "cuda", defers=True)
 def rope_append(
     q: Tensor,
     k: Tensor,
