@@ -94,8 +94,14 @@ def attention_weights(
     """The weights by which ``attention`` mixes the values: the whole matrix, for looking at.
 
     Args:
-        q, k, scale, causal, mask, lengths, window: as for ``attention``.
+        q: queries (b, n, heads, d).
+        k: keys (b, m, kv_heads, d); ``heads`` is a multiple of ``kv_heads``.
         heads: which query heads to compute; None for all. A mask is then broadcast to these alone.
+        scale: factor of the scores; None for ``d ** -0.5``.
+        causal: whether a query sees itself and the keys before it alone, as in ``attention``.
+        mask: added to the scores, as in ``attention``.
+        lengths: (b,) integers: how many keys of each row count; None for all.
+        window: with ``causal``, how many positions each query sees, its own included; None for all.
 
     Returns:
         (b, heads, n, m) float32 (float64 for float64 input): each row sums to 1, or is zeros where no key may be seen.

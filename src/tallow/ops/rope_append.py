@@ -31,12 +31,14 @@ def rope_append(
     Args:
         q: queries (b, n, heads, d).
         k: keys (b, n, kv_heads, d).
-        v: values, likewise.
+        v: values (b, n, kv_heads, d).
         cache: of b rows.
-        cos, sin, interleaved: as for ``rope``.
+        cos: cosines of the angles (b or 1, n, d/2).
+        sin: sines, of the same shape.
         q_norm: gain (d,) of an RMS norm of each query head, which comes first; None for no norm.
-        k_norm: likewise, of each key head.
+        k_norm: gain (d,) of an RMS norm of each key head; None for no norm.
         eps: of both norms.
+        interleaved: which features make a pair, as for ``rope``.
         counts: as for ``KVCache.append``.
 
     Returns:

@@ -171,7 +171,10 @@ class VisionModel(Module):
         """The class token, the registers, and the tokens of all patches of a picture, after the last norm.
 
         Args:
-            image, size, proportional, fast_decode: as for ``embed``.
+            image: one, of the kinds that ``embed`` takes.
+            size: what it is resized to, as for ``embed``.
+            proportional: whether it keeps its proportions, as for ``embed``.
+            fast_decode: whether a large JPEG is decoded smaller, as for ``embed``.
 
         Raises:
             MediaError, ArgumentError: as ``embed``.

@@ -296,9 +296,12 @@ class DINOv3ViT(VisionModel):
         """Where a layer looks in a picture.
 
         Args:
-            image, size, proportional, fast_decode: as for ``embed``.
+            image: one, of the kinds that ``embed`` takes.
             head: which head; None for all.
             layer: which layer, counted from the end if negative.
+            size: what it is resized to, as for ``embed``.
+            proportional: whether it keeps its proportions, as for ``embed``.
+            fast_decode: whether a large JPEG is decoded smaller, as for ``embed``.
 
         Raises:
             MediaError: for a picture that cannot be read.

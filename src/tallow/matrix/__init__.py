@@ -1,0 +1,1 @@
+"""Matrices that operations multiply: dense, in blocks, quantised."""

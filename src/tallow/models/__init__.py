@@ -1,0 +1,1 @@
+"""Models: one file or folder each, found by its ``SPEC`` (``registry.py``)."""
