@@ -6,7 +6,7 @@ import pytest
 from tallow.matrix.blocks.encode import quantize
 from tallow.matrix.fp8 import quantize_fp8
 from tallow.matrix.quantize import quantize_int8
-from tallow.matrix.weight import BLOCK_STORAGES, Weight, make_weight
+from tallow.matrix.weight import BLOCKS_MADE, Weight, make_weight
 
 MATRIX = np.random.default_rng(0).normal(size=(24, 256)).astype(np.float32)
 
@@ -20,7 +20,7 @@ def test_int8_knows_its_groups(group):
         assert weight.to("cpu") is weight.to(dtype="float16") is weight
 
 
-@pytest.mark.parametrize("storage", [name for name in BLOCK_STORAGES["cpu"] if not name.endswith("_k")])
+@pytest.mark.parametrize("storage", BLOCKS_MADE)
 def test_blocks_made_once_more_are_the_same(storage):
     """So that weights which a device has packed may move."""
     once = quantize(MATRIX, storage)
