@@ -23,6 +23,14 @@ class Device:
     Attributes:
         kind: ``"cpu"`` or ``"cuda"``.
         index: which card; 0 for the CPU.
+
+    Examples:
+        >>> tl.Device("cpu")
+        Device('cpu')
+        >>> tl.zeros(3).device is tl.Device("cpu")
+        True
+        >>> str(tl.Device("cuda", 1))
+        'cuda:1'
     """
 
     __slots__ = ("index", "kind")

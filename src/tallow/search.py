@@ -54,6 +54,12 @@ def top_k(
         ShapeError: for arrays of other shapes.
         DTypeError: for vectors or queries of another type.
         ArgumentError: for a k below 1, or a file that is no ``.npy`` file.
+
+    Examples:
+        >>> vectors = tl.asarray([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]])
+        >>> scores, indices = tl.search.top_k(tl.asarray([1.0, 0.0]), vectors, k=2)
+        >>> indices.tolist()
+        [2, 1]
     """
     count = _count(k)
     asked = _floats(queries, "queries")

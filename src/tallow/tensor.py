@@ -30,6 +30,16 @@ class Tensor(Operators):
     Attributes:
         storage: the ``numpy.ndarray`` (CPU) or ``cupy.ndarray`` (CUDA) that holds the elements. Views share it.
         device: where it lies.
+
+    Examples:
+        >>> x = tl.asarray([[1.0, 2.0], [3.0, 4.0]])
+        >>> x
+        Tensor([[1., 2.],
+                [3., 4.]], shape=(2, 2), dtype=float32, device='cpu')
+        >>> (x @ x.T).sum(axis=1).tolist()
+        [16.0, 36.0]
+        >>> x[:, 0].numpy()
+        array([1., 3.], dtype=float32)
     """
 
     __slots__ = ("__weakref__", "device", "storage")

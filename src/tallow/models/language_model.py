@@ -66,6 +66,17 @@ class LanguageModel(Module):
         config: sizes.
         text: tokenizer, chat template and what goes with them.
         norm: of what the last layer says.
+
+    Examples:
+        >>> from tallow.models.qwen3 import Qwen3, Qwen3Config
+        >>> sizes = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        ...          "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64}
+        >>> llm = Qwen3(Qwen3Config.from_dict(sizes), tl.VarBuilder.random())  # tl.load gives a trained one
+        >>> answer = llm.generate([5, 9, 40], max_tokens=4, ignore_eos=True)
+        >>> len(answer.ids), answer.finish_reason
+        (4, 'length')
+        >>> [len(each.ids) for each in llm.generate([[5, 9, 40], [7]], max_tokens=3, ignore_eos=True)]
+        [3, 3]
     """
 
     Config: ClassVar[Any]

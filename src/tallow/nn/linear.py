@@ -21,6 +21,13 @@ class Linear(Module):
         bias: whether there is one.
         scale: what the outputs are multiplied by, (out,), or None. On a card weight and bias take it in, so that no
             kernel has to follow the product.
+
+    Examples:
+        >>> layer = tl.nn.Linear(4, 3, tl.VarBuilder.random())
+        >>> layer
+        Linear(4, 3, bias=True, float32)
+        >>> layer(tl.ones((2, 4)), activation="silu").shape
+        (2, 3)
     """
 
     def __init__(

@@ -22,6 +22,22 @@ class Module:
 
     Subclasses take what they need from a ``VarBuilder`` in ``__init__`` and compute in ``__call__``. A module is not
     changed after it has been built, so threads may share it.
+
+    Examples:
+        >>> class Gate(tl.nn.Module):
+        ...     def __init__(self, dim, vb):
+        ...         self.norm = tl.nn.RMSNorm(dim, vb.pp("norm"))
+        ...         self.proj = tl.nn.Linear(dim, dim, vb.pp("proj"), bias=False)
+        ...
+        ...     def __call__(self, x):
+        ...         return x * tl.ops.sigmoid(self.proj(self.norm(x)))
+        >>> gate = Gate(8, tl.VarBuilder.random())
+        >>> gate(tl.ones((1, 8))).shape
+        (1, 8)
+        >>> [name for name, _ in gate.named_parameters()]
+        ['norm.weight', 'proj.weight']
+        >>> gate.parameter_count()
+        72
     """
 
     def named_children(self) -> Iterator[tuple[str, Module]]:

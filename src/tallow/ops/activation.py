@@ -97,6 +97,11 @@ def glu(gate: Tensor, up: Tensor, activation: str = "silu") -> Tensor:
         ArgumentError: for an activation that there is not.
 
     Source: Shazeer 2020, "GLU variants improve transformer".
+
+    Examples:
+        >>> gate, up = tl.asarray([-1.0, 2.0]), tl.asarray([10.0, 10.0])
+        >>> tl.ops.glu(gate, up, "relu").tolist()
+        [0.0, 20.0]
     """
     check_activation(activation)
     if gate.shape != up.shape:

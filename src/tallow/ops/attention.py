@@ -62,6 +62,14 @@ def attention(
 
     Source: Vaswani et al. 2017, "Attention is all you need", section 3.2; grouped heads: Ainslie et al. 2023;
     windows: Beltagy et al. 2020, "Longformer", section 3.1.
+
+    Examples:
+        >>> q = k = tl.zeros((1, 3, 1, 2))  # a batch of one, three positions, one head of two features
+        >>> v = tl.asarray([[3.0, 0.0], [5.0, 0.0], [7.0, 0.0]]).reshape(1, 3, 1, 2)
+        >>> tl.ops.attention(q, k, v)[0, :, 0, 0].tolist()  # each sees all three
+        [5.0, 5.0, 5.0]
+        >>> tl.ops.attention(q, k, v, causal=True)[0, :, 0, 0].tolist()  # each sees itself and those before
+        [3.0, 4.0, 5.0]
     """
     check_values(k, v, lengths)
     q, k = turned(q, k, rotary)

@@ -57,6 +57,12 @@ def mel_spectrogram(
         ArgumentError: for another ``log``, or ``n_fft`` or ``hop`` below 1.
 
     Source: the front ends of Whisper (Radford et al. 2022, section 2.2) and CLAP, and ``librosa.feature``.
+
+    Examples:
+        >>> samples = tl.sin(tl.arange(16000, dtype="float32") * 0.3)
+        >>> filters = tl.media.mel_filters(rate=16000, n_fft=400, bands=80)
+        >>> tl.ops.mel_spectrogram(samples, filters, n_fft=400, hop=160, log="log10").shape
+        (80, 101)
     """
     check_spectrogram(samples, filters, n_fft, hop, center, log)
     x = widened(samples)

@@ -46,6 +46,14 @@ def conv1d(
     Raises:
         ShapeError: if the shapes do not fit, or the kernel is longer than the padded sequence.
         ArgumentError: for an activation that there is not.
+
+    Examples:
+        >>> x = tl.asarray([[[1.0, 2.0, 3.0, 4.0]]])  # one sequence, one channel
+        >>> difference = tl.asarray([[[-1.0, 1.0]]])
+        >>> tl.ops.conv1d(x, difference).tolist()
+        [[[1.0, 1.0, 1.0]]]
+        >>> tl.ops.conv1d(x, difference, stride=2, padding=1).tolist()
+        [[[1.0, 1.0, -4.0]]]
     """
     check_conv("conv1d", x.shape, weight.shape, bias, (stride,), (padding,), (dilation,), groups, activation)
     out, inner, k = weight.shape

@@ -33,6 +33,18 @@ def asarray(
         DTypeError: for what holds no numbers.
         ShapeError: for nested sequences of unequal length.
         ArgumentError: for a copy that ``copy=False`` forbids, or an integer beyond the type's range.
+
+    Examples:
+        >>> tl.asarray([1, 2, 3])
+        Tensor([1, 2, 3], shape=(3,), dtype=int64, device='cpu')
+        >>> tl.asarray([0.5, 1.5], dtype=tl.bfloat16).dtype
+        tallow.bfloat16
+        >>> import numpy as np
+        >>> array = np.zeros(3)
+        >>> x = tl.asarray(array)
+        >>> array[0] = 7.0
+        >>> x.tolist()
+        [7.0, 0.0, 0.0]
     """
     target = None if dtype is None else as_dtype(dtype)
     place = None if device is None else as_device(device)

@@ -44,7 +44,12 @@ def empty(shape: Shape, *, dtype: DTypeLike | None = None, device: Place = None)
 
 @operation
 def zeros(shape: Shape, *, dtype: DTypeLike | None = None, device: Place = None) -> Tensor:
-    """A tensor of zeros."""
+    """A tensor of zeros.
+
+    Examples:
+        >>> tl.zeros((2, 3), dtype="int32").tolist()
+        [[0, 0, 0], [0, 0, 0]]
+    """
     return make(as_device(device), "zeros", _shape("zeros", shape), _float(dtype))
 
 
@@ -122,6 +127,12 @@ def arange(
 
     The type is int64 for integers and float32 otherwise, unless given. Element i is ``start + i * step`` in exact or
     float64 arithmetic, rounded once.
+
+    Examples:
+        >>> tl.arange(4).tolist()
+        [0, 1, 2, 3]
+        >>> tl.arange(1, 2, 0.25).tolist()
+        [1.0, 1.25, 1.5, 1.75]
     """
     first, last = (0, _real(start)) if stop is None else (_real(start), _real(stop))
     step = _real(step)

@@ -27,6 +27,11 @@ def embedding(ids: Tensor, weight: Weight | Tensor) -> Tensor:
     Raises:
         DTypeError: if ids are not integers.
         BoundsError: on the CPU, if an id lies outside the table.
+
+    Examples:
+        >>> table = tl.asarray([[0.0, 0.5], [1.0, 1.5], [2.0, 2.5]])
+        >>> tl.ops.embedding(tl.asarray([2, 0]), table).tolist()
+        [[2.0, 2.5], [0.0, 0.5]]
     """
     if ids.dtype.kind not in ("int", "uint"):
         raise DTypeError(f"embedding: ids of dtype {ids.dtype.name}; expected integers")

@@ -120,7 +120,12 @@ def ifftn(
 
 @operation
 def rfft(x: Tensor, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Tensor:
-    """The first ``n // 2 + 1`` terms of the transform of real numbers; the rest mirror them. See ``fft``."""
+    """The first ``n // 2 + 1`` terms of the transform of real numbers; the rest mirror them. See ``fft``.
+
+    Examples:
+        >>> tl.fft.rfft(tl.asarray([1.0, 0.0, 0.0, 0.0])).tolist()
+        [(1+0j), (1+0j), (1+0j)]
+    """
     return _along("rfft", x, n, axis, norm, real=True)
 
 

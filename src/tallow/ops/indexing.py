@@ -105,6 +105,11 @@ def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Tensor:
 
     Raises:
         BoundsError: for an index outside the axis.
+
+    Examples:
+        >>> x = tl.asarray([[1, 2], [3, 4], [5, 6]])
+        >>> tl.take(x, tl.asarray([2, 0]), axis=0).tolist()
+        [[5, 6], [1, 2]]
     """
     if axis is None and x.ndim != 1:
         raise ShapeError(f"take: which axis of shape {x.shape}? axis= may be left out for vectors only")

@@ -47,6 +47,14 @@ class KVCache:
         held: the same where the cache lies; kernels read it there.
         table: on a card, which pages a row has; else None.
         scales: for int8 the steps (batch, kv_heads, 2, positions), float32, of keys and of values; else None.
+
+    Examples:
+        >>> cache = tl.ops.KVCache(batch=1, kv_heads=2, head_dim=16, capacity=100)
+        >>> cache.append(tl.ones((1, 3, 2, 16)), tl.ones((1, 3, 2, 16)))
+        >>> cache.lengths.tolist()
+        [3]
+        >>> tl.ops.attention(tl.ones((1, 1, 4, 16)), cache, causal=True).shape
+        (1, 1, 4, 16)
     """
 
     __slots__ = (

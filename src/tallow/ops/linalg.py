@@ -162,6 +162,11 @@ def solve(x1: Tensor, x2: Tensor, /) -> Tensor:
 
     Raises:
         ArgumentError: for a singular matrix.
+
+    Examples:
+        >>> a, b = tl.asarray([[2.0, 0.0], [0.0, 4.0]]), tl.asarray([2.0, 2.0])
+        >>> tl.linalg.solve(a, b).tolist()
+        [1.0, 0.5]
     """
     dtype = common_dtype("solve", x1, x2)
     a = _matrices("solve", x1, square=True)

@@ -41,6 +41,13 @@ def linear(
     Raises:
         ShapeError: if the shapes do not fit.
         ArgumentError: for an activation that there is not.
+
+    Examples:
+        >>> x, weight = tl.asarray([[1.0, -2.0]]), tl.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> tl.ops.linear(x, weight).tolist()
+        [[1.0, -2.0, -1.0]]
+        >>> tl.ops.linear(x, weight, tl.asarray([0.0, 0.0, 3.0]), activation="relu").tolist()
+        [[1.0, 0.0, 2.0]]
     """
     check_linear(x.shape, weight.shape, bias, scale, residual, activation)
     matrix = weight if isinstance(weight, Tensor) else weight.dequantize()

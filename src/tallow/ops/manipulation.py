@@ -26,6 +26,13 @@ def reshape(x: Tensor, /, shape: tuple[int, ...] | int, *, copy: bool | None = N
 
     Raises:
         ShapeError: for a shape of another number of elements.
+
+    Examples:
+        >>> x = tl.arange(6)
+        >>> tl.reshape(x, (2, -1)).tolist()
+        [[0, 1, 2], [3, 4, 5]]
+        >>> x.reshape(3, 2).shape
+        (3, 2)
     """
     sizes = shape if type(shape) is tuple else tuple(shape) if isinstance(shape, list) else (shape,)
     array = x.storage
@@ -148,7 +155,15 @@ def narrow(x: Tensor, axis: int, start: int, length: int, /) -> Tensor:
 
 @operation
 def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
-    """Tensors of one common type joined along an existing axis; flattened first for ``axis=None``."""
+    """Tensors of one common type joined along an existing axis; flattened first for ``axis=None``.
+
+    Examples:
+        >>> x = tl.asarray([[1, 2], [3, 4]])
+        >>> tl.concat([x, x], axis=1).tolist()
+        [[1, 2, 1, 2], [3, 4, 3, 4]]
+        >>> tl.concat([x, tl.asarray([5.0])], axis=None).tolist()
+        [1.0, 2.0, 3.0, 4.0, 5.0]
+    """
     device, joined = _common("concat", arrays)
     if axis is not None:
         if joined[0].ndim == 0:
@@ -163,7 +178,12 @@ def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
 
 @operation
 def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
-    """Tensors of one shape and common type joined along a new axis."""
+    """Tensors of one shape and common type joined along a new axis.
+
+    Examples:
+        >>> tl.stack([tl.asarray([1, 2]), tl.asarray([3, 4])], axis=1).tolist()
+        [[1, 3], [2, 4]]
+    """
     device, joined = _common("stack", arrays)
     axis_of("stack", axis, joined[0].ndim + 1)
     try:

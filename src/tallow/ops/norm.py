@@ -26,6 +26,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
         ShapeError: if weight or bias is not as wide as x.
 
     Source: Ba, Kiros and Hinton 2016, "Layer normalization".
+
+    Examples:
+        >>> tl.ops.layer_norm(tl.asarray([[3.0, 5.0]]), tl.ones(2), tl.asarray([0.0, 10.0]), eps=0.0).tolist()
+        [[-1.0, 11.0]]
     """
     check_norm("layer_norm", x, weight, bias)
     y = widened(x)
@@ -50,6 +54,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
         ShapeError: if weight is not as wide as x.
 
     Source: Zhang and Sennrich 2019, "Root mean square layer normalization".
+
+    Examples:
+        >>> tl.ops.rms_norm(tl.asarray([[2.0, -2.0]]), tl.asarray([1.0, 10.0]), eps=0.0).tolist()
+        [[1.0, -10.0]]
     """
     check_norm("rms_norm", x, weight)
     y = widened(x)
@@ -67,6 +75,10 @@ def l2_normalize(x: Tensor, axis: int = -1, eps: float = 1e-12) -> Tensor:
 
     Returns:
         The shape and dtype of x; computed in float32.
+
+    Examples:
+        >>> tl.ops.l2_normalize(tl.asarray([0.0, -4.0])).tolist()
+        [0.0, -1.0]
     """
     axis_of("l2_normalize", axis, x.ndim)
     y = widened(x)

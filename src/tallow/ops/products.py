@@ -33,6 +33,13 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
 
     Raises:
         ShapeError: for shapes that do not fit.
+
+    Examples:
+        >>> x = tl.asarray([[1.0, 2.0], [3.0, 4.0]])
+        >>> tl.matmul(x, x).tolist()
+        [[7.0, 10.0], [15.0, 22.0]]
+        >>> (x @ tl.asarray([1.0, 1.0])).tolist()
+        [3.0, 7.0]
     """
     a, b, dtype = _common("matmul", x1, x2)
     try:

@@ -26,6 +26,12 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> T
         ShapeError: for shapes that do not fit each other.
 
     Source: Su et al. 2021, "RoFormer".
+
+    Examples:
+        >>> x = tl.asarray([1.0, 2.0]).reshape(1, 1, 1, 2)
+        >>> quarter = tl.zeros((1, 1, 1)), tl.ones((1, 1, 1))  # cosine and sine of a quarter turn
+        >>> tl.ops.rope(x, *quarter).tolist()
+        [[[[-2.0, 1.0]]]]
     """
     check_rope(x, cos, sin)
     d = x.shape[3]

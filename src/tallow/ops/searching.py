@@ -22,7 +22,15 @@ from tallow.tensor import Tensor
 
 @operation
 def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The index (int64) of the largest element along an axis, the first of equals; None: in the flattened tensor."""
+    """The index (int64) of the largest element along an axis, the first of equals; None: in the flattened tensor.
+
+    Examples:
+        >>> x = tl.asarray([[1.0, 5.0], [9.0, 2.0]])
+        >>> tl.argmax(x).item()
+        2
+        >>> x.argmax(axis=1).tolist()
+        [1, 0]
+    """
     return _extreme("argmax", x, axis, keepdims)
 
 
@@ -45,7 +53,13 @@ def _extreme(name: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
 
 @operation
 def where(condition: Tensor, x1: Operand, x2: Operand, /) -> Tensor:
-    """x1 where the condition holds, x2 elsewhere; all three are broadcast, x1 and x2 have their common type."""
+    """x1 where the condition holds, x2 elsewhere; all three are broadcast, x1 and x2 have their common type.
+
+    Examples:
+        >>> x = tl.asarray([-1.0, 2.0, -3.0])
+        >>> tl.where(x > 0, x, 0.0).tolist()
+        [0.0, 2.0, 0.0]
+    """
     if type(x1) is not Tensor and type(x2) is not Tensor:
         from tallow.ops.conversion import asarray
 

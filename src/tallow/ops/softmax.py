@@ -18,6 +18,10 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
     Returns:
         The shape and dtype of x; computed in float32.
+
+    Examples:
+        >>> tl.ops.softmax(tl.asarray([[0.0, 0.0], [0.0, float("-inf")]])).tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
     """
     e = _shifted("softmax", x, axis).exp()
     return rounded(e / e.sum(axis, keepdims=True), x)

@@ -19,6 +19,10 @@ def sort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool
         axis: the axis to sort along.
         descending: the largest first.
         stable: keep equal elements in their order (they are in either case, here).
+
+    Examples:
+        >>> tl.sort(tl.asarray([2, 3, 1]), descending=True).tolist()
+        [3, 2, 1]
     """
     found = _axis("sort", x, axis)
     result = module_of(x.storage).sort(widened(x.storage), axis=found)

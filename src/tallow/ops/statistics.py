@@ -64,7 +64,15 @@ def _total(name: str, x: Tensor, axis: Axes, dtype: DTypeLike | None, keepdims: 
 
 @operation
 def sum(x: Tensor, /, *, axis: Axes = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Tensor:
-    """The sum; 0 for none. ``dtype`` gives another type to add up in."""
+    """The sum; 0 for none. ``dtype`` gives another type to add up in.
+
+    Examples:
+        >>> x = tl.asarray([[1, 2], [3, 4]])
+        >>> tl.sum(x).item()
+        10
+        >>> tl.sum(x, axis=0, keepdims=True).tolist()
+        [[4, 6]]
+    """
     return _total("sum", x, axis, dtype, keepdims)
 
 
@@ -88,7 +96,15 @@ def min(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 @operation
 def mean(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean, NaN for none; float32 for integers."""
+    """The arithmetic mean, NaN for none; float32 for integers.
+
+    Examples:
+        >>> x = tl.asarray([[1.0, 2.0], [3.0, 6.0]])
+        >>> tl.mean(x).item()
+        3.0
+        >>> x.mean(axis=0).tolist()
+        [2.0, 4.0]
+    """
     count = _count("mean", x, axis)
     if x.storage.dtype.kind in "iub":
         total = _reduced("sum", x, axis, keepdims, dtype=np.float64)

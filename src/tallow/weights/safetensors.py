@@ -256,6 +256,14 @@ def save_safetensors(
     Raises:
         DTypeError: for a dtype that the format has no name for.
         WeightsError: if the file cannot be written.
+
+    Examples:
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     tl.save_safetensors({"norm.weight": tl.ones(3)}, path)
+        ...     tl.VarBuilder.from_safetensors(path).get((3,), "norm.weight").tolist()
+        [1.0, 1.0, 1.0]
     """
     arrays = {
         name: value.numpy() if isinstance(value, Tensor) else np.asarray(value) for name, value in tensors.items()

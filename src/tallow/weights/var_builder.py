@@ -57,6 +57,13 @@ class VarBuilder:
             ``get`` (biases, norms, convolutions, positions) are never quantised.
         rank: which of ``world`` equal slices a ``split`` weight gives.
         world: how many slices there are.
+
+    Examples:
+        >>> vb = tl.VarBuilder.random(quantize="int8").pp("encoder")
+        >>> vb.pp("norm").get((4,), "weight").shape
+        (4,)
+        >>> vb.pp("layers.0").weight((8, 16)).storage
+        'int8'
     """
 
     def __init__(
