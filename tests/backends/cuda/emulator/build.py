@@ -72,6 +72,7 @@ def _library(file: str, macros: tuple[tuple[str, object], ...], capability: int)
 def _folder() -> Path:
     """Where all that is compiled lies: at first what every kernel needs, headers so that they are read only once."""
     folder = Path(os.environ["EMULATOR_FOLDER"])
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "device.so").exists():
         for name in ("device.h", "numbers.h", "products.h", "instructions.h", "device.cpp"):
             shutil.copy(HERE / name, folder)
