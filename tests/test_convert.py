@@ -140,6 +140,10 @@ def test_what_cannot_be_converted(tmp_path):
         convert(tmp_path, tmp_path / "m.gguf", "q2_k")
     with pytest.raises(ArgumentError, match="safetensors hold no q8_0"):
         convert(tmp_path, tmp_path / "folder", "q8_0")
+    (tmp_path / "text").touch()
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ArgumentError, match=r"is a file; the target must be a folder, or a file \*.gguf"):
+        convert(publish(tmp_path / "model", "qwen2"), tmp_path / "text")
     with pytest.raises(ModelNotFoundError):
         convert(tmp_path / "nowhere", tmp_path / "m.gguf")
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())

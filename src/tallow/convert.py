@@ -184,7 +184,10 @@ def _to_folder(
         source.release(name)
         return plain.astype(dtypes[name])
 
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileExistsError:
+        raise ArgumentError(f"{folder}: is a file; the target must be a folder, or a file *.gguf") from None
     write_safetensors(os.path.join(folder, "model.safetensors"), infos, make, {"format": "pt"})
     _write_json(folder, "config.json", config | {"dtype": dtypes["model.embed_tokens.weight"].name})
     _write_text(checkpoint, folder)

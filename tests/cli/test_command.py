@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_made(command, checkpoint, recording, tmp_path):
     (tmp_path / "file").write_text("")
     found = command("transcribe", recording, "--model", checkpoint, *FAST, "--output-dir", "file")
     assert found.returncode == 1
-    one_line(found.stderr)
+    assert "--output-dir file: is a file; name a folder" in one_line(found.stderr)
 
 
 def test_info(command, checkpoint, tmp_path):

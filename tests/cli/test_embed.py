@@ -137,6 +137,14 @@ def test_parquet_without_pyarrow(capsys, clap, sounds, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["sounds"]
 
 
+def test_a_folder_that_is_not_there_is_told_before_the_work(capsys, tmp_path):
+    for arguments in (("embed", "--text", "hi"), ("features", "photo.png")):
+        target = tmp_path / "missing" / ("v.npy" if arguments[0] == "embed" else "map.png")
+        status, _, err = run(capsys, *arguments, "--model", "nowhere", "--out", target)
+        assert status == 1
+        assert f"there is no folder {tmp_path / 'missing'}; make it first" in err
+
+
 def test_texts_by_clap(capsys, clap, tmp_path):
     argv = ["embed", "--text", "rain", "--text", "a dog barks", "--model", clap]
     assert run(capsys, *argv, "--out", tmp_path / "v.npy") == (0, "", "")

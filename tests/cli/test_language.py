@@ -29,6 +29,9 @@ def endless(tmp_path_factory):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["eos_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    names = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(names.replace("<|im_end|>", "<|no_end|>").replace("<|endoftext|>", "<|no|>"))
+    assert not load(folder).text.ends
     return ["--model", str(folder), "--max-tokens", "190000"]
 
 
@@ -176,11 +179,14 @@ def test_chat_commands_are_not_said(capsys, folder, monkeypatch):
     session = load(folder).session()
     lines = ["/etc/hosts is a file", "/usr", "the cat"]
     expected = [session.chat(line, max_tokens=4).text for line in lines]
-    typed(monkeypatch, "/help\n/rest\n /Reset now\n/\n/etc/hosts is a file\n//usr\n/help \nthe cat\n")
+    typed(
+        monkeypatch, "/help\n/rest\n /Reset now\n/\n/no-such!\n/help me\n/etc/hosts is a file\n//usr\n/help \nthe cat\n"
+    )
     status, out, err = run(capsys, "chat", "--model", folder, "--max-tokens", "4", "--temperature", "0")
     assert (status, out) == (0, "".join(text + "\n\n" for text in expected))
     unknown = [line for line in err.splitlines() if line.startswith("no command")]
-    assert unknown == [f"no command {name}; /help tells which there are" for name in ("/rest", "/Reset", "/")]
+    refused = ("/rest", "/Reset now", "/", "/no-such!", "/help me")
+    assert unknown == [f"no command {line}; /help tells which there are" for line in refused]
     for command in ("/help", "/reset", "/exit"):
         assert err.count(f"  {command} ") == 2
 
@@ -207,7 +213,7 @@ class Terminal:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")  # what is read may end within a character
         self.said = ""
 
-    def wait_for(self, text, seconds=600):
+    def wait_for(self, text, seconds=120):
         end = time.monotonic() + seconds
         while text not in self.said:
             ready, _, _ = select.select([self.end], [], [], max(0, end - time.monotonic()))

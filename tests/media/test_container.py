@@ -114,10 +114,42 @@ def test_a_picture_that_outlasts_the_sound_is_no_cut(tmp_path, warned):
     assert "cut off" in warned()[0]
 
 
+def test_a_flash_film_that_is_cut_off(tmp_path, warned):
+    path = write_film(tmp_path / "film.flv", "flv", "flv1", ("adpcm_swf",), seconds=6)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    load_audio(path, RATE)
+    assert "of the 6.0 that the file declares; it seems to be cut off" in warned()[0]
+
+
+def test_an_opus_stream_that_was_joined_late_is_no_cut(tmp_path, warned):
+    path = write_film(tmp_path / "radio.opus", "ogg", None, ("libopus",), 48_000, seconds=3, times=[20, 21, 22])
+    with av.open(str(path)) as container:
+        assert container.duration > 22e6
+    reader = AudioReader(path, RATE)
+    assert abs(reader.duration - 3) < 0.1
+    assert abs(sum(map(len, reader)) / RATE - 3) < 0.1
+    assert warned() == []
+
+
+def test_a_file_that_cannot_be_read_on_says_so(tmp_path, warned):
+    path = write_film(tmp_path / "sound.wv", "wv", None, ("wavpack",), seconds=6)
+    data = bytearray(path.read_bytes())
+    block = data.find(b"wvpk", len(data) // 2)
+    data[block : block + 4] = b"none"
+    path.write_bytes(data)
+    assert 2 < len(load_audio(path, RATE).numpy()) / RATE < 5
+    assert "the rest cannot be read (Invalid data found" in warned()[0]
+    assert "left out" not in warned()[0]
+
+
 def test_years_of_silence_are_told_instead_of_made(tmp_path, warned):
     path = write_film(tmp_path / "years.mkv", "matroska", None, ("aac",), 48_000, seconds=2, times=[0, 36_000])
     assert abs(len(load_audio(path, RATE).numpy()) / RATE - 2) < 0.1
     assert "jumps 35,999" in " ".join(warned())
+    path = write_film(tmp_path / "years.mp4", "mp4", None, ("aac",), 48_000, seconds=2, times=[0, 36_000])
+    load_audio(path, RATE)
+    assert "jumps 35,999" in warned()[-1]
+    assert "cut off" not in warned()[-1]  # what its header states includes the jump
 
 
 def test_chained_ogg_files_follow_one_another(encode, warned):

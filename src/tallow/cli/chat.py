@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
                 _begin(session, args.system)
             elif line.strip() == "/help":
                 print(_HELP, file=sys.stderr)
-            elif re.match(r"\s*/\w*(\s|$)", line):
-                print(f"no command {line.split()[0]}; /help tells which there are", file=sys.stderr)
+            elif re.match(r"\s*/[^\s/]*(\s|$)", line):
+                print(f"no command {line.strip()}; /help tells which there are", file=sys.stderr)
             elif line.strip():
                 _answer(session, line.replace("//", "/", 1) if line.startswith("//") else line, args, sampling)
     finally:

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw one photo."""
     from tallow.cli.files import opened
     from tallow.cli.language import load_model
+    from tallow.cli.vectors import check_output
     from tallow.errors import ArgumentError
     from tallow.media.image import open_rgb
     from tallow.models.dinov3 import maps
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.out.lower().endswith(_WRITTEN):
         args.parser.error(f"--out writes {', '.join(_WRITTEN)}, not {args.out}")
+    check_output(args.out)
     photo = open_rgb(opened(args.photo))
     if args.point and not (0 <= args.point[0] < photo.width and 0 <= args.point[1] < photo.height):
         raise ArgumentError(

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
     jobs = _jobs(args.files, args.output_dir, args.format, args.parser)
     if args.output_dir:
-        os.makedirs(args.output_dir, exist_ok=True)
+        _make_folder(args.output_dir)
     model: Whisper | None = None
     status = 0
     for job in jobs:
@@ -118,6 +118,15 @@ def run(args: argparse.Namespace) -> int:
                 complain(error)
                 status = 1
     return status
+
+
+def _make_folder(path: str) -> None:
+    from tallow.errors import ArgumentError
+
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        raise ArgumentError(f"--output-dir {path}: is a file; name a folder") from None
 
 
 def full_name(model: str) -> str:

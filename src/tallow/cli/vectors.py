@@ -20,7 +20,10 @@ _GROUP = 4096  # rows of a Parquet file that are written at once
 
 
 def check_output(path: str) -> None:
-    """Raise ArgumentError for a Parquet file if pyarrow is not there to write it."""
+    """Raise ArgumentError for a file in a folder that is not there, or for Parquet without pyarrow to write it."""
+    folder = os.path.dirname(path)
+    if folder and not os.path.isdir(folder):
+        raise ArgumentError(f"{path}: there is no folder {folder}; make it first")
     if path.endswith(".parquet"):
         try:
             import pyarrow.parquet  # noqa: F401

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
 
 # Formats whose header states the length. In others it is a guess from the bit rate, no ground for a warning.
-_STATED_LENGTH = ("w64", "aiff", "flac", "mov", "matroska", "caf", "asf", "avi", "ogg")
+_STATED_LENGTH = ("w64", "aiff", "flac", "mov", "matroska", "caf", "asf", "avi", "ogg", "flv")
 
 
 class AudioFile:
@@ -46,6 +46,7 @@ class AudioFile:
         self._owned: BinaryIO | None = None
         self.name, file = self._file(source)
         self._damage: list[str] = []
+        self._unread = ""  # why nothing is read any more, before the end
         self._reached = 0.0  # seconds at which the last packet of any track ends
         try:
             self._reader = BoundedFile(file)
@@ -94,7 +95,7 @@ class AudioFile:
         notes = clock.report()
         if resampler.cancelled:
             notes.append(opposite_phase(resampler.cancelled / rate))
-        self._report(seconds, clock.position - clock.late, notes)
+        self._report(seconds, clock.position - clock.late + clock.refused, notes)
 
     def close(self) -> None:
         """Close the container, and the file when it was opened here."""
@@ -132,7 +133,10 @@ class AudioFile:
     def _duration(self) -> float | None:
         stream = self._stream
         if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
-            return float(stream.duration * stream.time_base)
+            length = stream.duration
+            if self._container.format.name == "ogg" and stream.codec_context.name == "opus":
+                length -= stream.start_time or 0  # FFmpeg has the last page's time, wherever a broadcast was joined
+            return float(max(0, length) * stream.time_base)
         whole = self._container.duration  # microseconds
         return whole / 1e6 if whole is not None and whole > 0 else None
 
@@ -151,7 +155,7 @@ class AudioFile:
         """The rate of a track that does not state it before its first frame, which is decoded now."""
         first = next(self._frames, None)
         if first is None:
-            reason = f" ({self._damage[0]})" if self._damage else ""
+            reason = f" ({self._damage[0] if self._damage else self._unread})" if self._damage or self._unread else ""
             raise MediaError(f"{self.name}: none of its audio can be decoded{reason}; it is damaged or empty")
         self._frames = itertools.chain([first], self._frames)
         return int(first.sample_rate)
@@ -167,7 +171,7 @@ class AudioFile:
             except StopIteration:
                 return
             except (FFmpegError, OSError) as error:
-                self._damage.append(str(error.strerror))
+                self._unread = str(error.strerror)  # to read on gives the same error again
                 return
             if packet.pts is not None and packet.time_base is not None:
                 self._reached = max(self._reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
@@ -189,12 +193,13 @@ class AudioFile:
 
         Args:
             seconds: decoded.
-            end: seconds from the track's first sample to its end, with the silence that gaps became.
+            end: seconds from the track's first sample to its end by the container's clock, gaps included.
             notes: what else is to be told.
         """
         damage = self._damage
-        if damage and seconds == 0.0:
-            raise MediaError(f"{self.name}: none of its audio can be decoded ({damage[0]}); it is damaged")
+        reason = damage[0] if damage else self._unread
+        if reason and seconds == 0.0:
+            raise MediaError(f"{self.name}: none of its audio can be decoded ({reason}); it is damaged")
         if self._stream.duration is None:  # the length is that of the longest track
             end = max(end, self._reached)
         told = f"decoded {seconds:.1f} seconds"
@@ -203,6 +208,8 @@ class AudioFile:
             notes = ["it seems to be cut off", *notes]
         elif self._unended:
             notes = ["the end is missing, it seems to be cut off", *notes]
+        if self._unread:
+            notes = [f"the rest cannot be read ({self._unread})", *notes]
         if damage:
             notes.append(f"{len(damage)} damaged place{'s' * (len(damage) > 1)} left out ({damage[0]})")
         if notes:
