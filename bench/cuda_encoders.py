@@ -12,7 +12,7 @@ from cuda_common import arguments, beside_peer, builder, limits, milliseconds, r
 from cuda_sizes import BATCH, LARGE, TOKENS, TURBO, WINDOWS
 
 from tallow import ops
-from tallow.engine.step import RecordedStep
+from tallow.engine.step import CapturedStep
 from tallow.models.clap import Clap, ClapConfig
 from tallow.models.dinov3.vit import DINOv3ViT, DINOv3ViTConfig
 from tallow.models.whisper import Whisper, WhisperConfig
@@ -67,11 +67,11 @@ def speech(rate, args):
     def write(mel):
         windows = mel.shape[0]
         heard = encode(model.encoder, mel)
-        memories = [layer.cross.remember(heard) for layer in model.decoder.layers]
+        memories = [layer.cross.project_kv(heard) for layer in model.decoder.layers]
         text = model.decoder.new_caches(windows)
         for cache in text:
             cache.select([0] * windows)
-        step = RecordedStep(
+        step = CapturedStep(
             lambda ids: ops.argmax(model.decoder.logits(model.decoder(ids, text, memories)), axis=-1), text
         )
         for token in range(TOKENS):

@@ -41,7 +41,7 @@ def read(model, n=READ):
 
     def once():
         cache.truncate(0)
-        return model.logits(model.hidden(ids, cache)[:, -1:])
+        return model.logits(model.forward(ids, cache)[:, -1:])
 
     return milliseconds(once)
 

@@ -43,18 +43,18 @@ OURS = (
     TOKENS
     + """
 import numpy as np, tallow as tl
-from tallow.engine.step import DecodeStep
+from tallow.engine.step import Decoder
 tl.set_num_threads(threads)
 model, state = tl.load(path), {}
 
 def start():
     state["cache"] = model.new_cache(1, 2048)
-    state["step"] = DecodeStep(model, state["cache"])
+    state["step"] = Decoder(model, state["cache"])
 
 def read(ids):
     if len(ids) == 1:
         return state["step"](ids, [[]])
-    return model.logits(model.hidden(tl.Tensor(np.array([ids])), state["cache"])[:, -1:]).numpy()
+    return model.logits(model.forward(tl.Tensor(np.array([ids])), state["cache"])[:, -1:]).numpy()
 
 serve(lambda: timed(read, start), warm=1)
 """

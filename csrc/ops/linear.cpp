@@ -22,7 +22,7 @@ struct Grid {
 // Below this many multiplications waking other threads costs more than it saves.
 constexpr int64_t least_work = 1 << 15;
 // A tile's rows and features: what of activations and sums fits in a core's second cache.
-constexpr int64_t most_rows = 140, most_features = 384;
+constexpr int64_t max_rows = 140, most_features = 384;
 // Enough tiles for each thread that the last ones end nearly together, if they aren't too small to be worth their setup:
 // a tile of many rows copies its inputs first, one of few rows reads nothing but weights.
 constexpr int64_t tiles_a_thread = 4, narrow_tiles_a_thread = 12, least_tile_work = int64_t(1) << 20;
@@ -31,7 +31,7 @@ Grid cut(const LinearArgs& args, int64_t panels, int threads) {
     const PackedMatrix& w = *args.weight;
     const int64_t panel = w.kernels->panel, block_rows = w.kernels->block_rows;
     const int64_t work = args.rows * w.k * panels * panel;
-    Grid grid{divide_up(args.rows, most_rows), divide_up(panels * panel, most_features)};
+    Grid grid{divide_up(args.rows, max_rows), divide_up(panels * panel, most_features)};
     if (threads == 1 || work < least_work) return args.rows <= block_rows ? Grid{1, 1} : grid;
     if (args.rows <= block_rows) {
         const int64_t most = threads * narrow_tiles_a_thread;

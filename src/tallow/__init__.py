@@ -41,7 +41,7 @@ _HOMES = {
     "tallow.errors": """ArgumentError BoundsError CaptureError DeviceError DownloadError DTypeError ExchangeError
         MediaError ModelNotFoundError OutOfMemoryError ShapeError TallowError TemplateError WeightsError""",
     "tallow.loading": "load preload",
-    "tallow.runtime.cards": "memory_info synchronize",
+    "tallow.runtime.gpu": "memory_info synchronize",
     "tallow.models.estimate": "estimate_memory",
     "tallow.runtime.resident": "resident unload",
     "tallow.runtime.threads": "get_num_threads set_num_threads",
@@ -107,8 +107,8 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from tallow.ops.searching import *
     from tallow.ops.sorting import *
     from tallow.ops.statistics import *
-    from tallow.runtime.cards import memory_info as memory_info
-    from tallow.runtime.cards import synchronize as synchronize
+    from tallow.runtime.gpu import memory_info as memory_info
+    from tallow.runtime.gpu import synchronize as synchronize
     from tallow.runtime.resident import resident as resident
     from tallow.runtime.resident import unload as unload
     from tallow.runtime.threads import get_num_threads as get_num_threads

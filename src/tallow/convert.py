@@ -270,7 +270,7 @@ def _write_text(checkpoint: Checkpoint, folder: str) -> None:
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
         file.write(text.tokenizer.to_json())
     _write_json(folder, "tokenizer_config.json", settings)
-    _write_json(folder, "generation_config.json", {"eos_token_id": sorted(text.ends)})
+    _write_json(folder, "generation_config.json", {"eos_token_id": sorted(text.eos_token_ids)})
 
 
 def _write_json(folder: str, name: str, value: Any) -> None:

@@ -22,7 +22,7 @@ from tallow.weights.var_builder import VarBuilder
 
 PathLike = str | os.PathLike[str]
 
-_MOST_GROWTH = 32  # times that weights can grow on the way in: from one bit to float32
+_MAX_GROWTH = 32  # times that weights can grow on the way in: from one bit to float32
 
 
 def load(
@@ -96,7 +96,7 @@ def _check_memory(checkpoint: Checkpoint, device: Device, dtype: DType | None, q
     need = estimate_checkpoint(checkpoint, dtype, quantize=quantize, context=LOAD_CONTEXT, device=device)
     if need.total > free:
         infos = filter(None, map(checkpoint.source.info, checkpoint.source.names()))
-        if need.weights > _MOST_GROWTH * sum(info.nbytes for info in infos):
+        if need.weights > _MAX_GROWTH * sum(info.nbytes for info in infos):
             raise WeightsError("by its config the model is far larger than its weights; do they belong together?")
         hint = "" if quantize else "; quantize='int8' needs less"
         raise OutOfMemoryError(

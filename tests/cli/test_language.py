@@ -31,7 +31,7 @@ def endless(tmp_path_factory):
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     names = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(names.replace("<|im_end|>", "<|no_end|>").replace("<|endoftext|>", "<|no|>"))
-    assert not load(folder).text.ends
+    assert not load(folder).text.eos_token_ids
     return ["--model", str(folder), "--max-tokens", "190000"]
 
 
@@ -65,7 +65,7 @@ def test_generate_with_many_options(capsys, folder, tmp_path):
         "0.9",
         "--min-p",
         "0.01",
-        "--lookup",
+        "--prompt-lookup-tokens",
         "2",
     ]
     options += ["--repetition-penalty", "1.1", "--stop", "zzz", "--schema", str(tmp_path / "schema.json"), "--stats"]

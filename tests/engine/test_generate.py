@@ -12,7 +12,7 @@ from tallow import _cpu, ops
 from tallow.engine.generate import generate, read_padded
 from tallow.engine.request import Options, Request
 from tallow.engine.result import TokenLogprob
-from tallow.engine.step import DecodeStep
+from tallow.engine.step import Decoder
 from tallow.errors import ArgumentError, TemplateError, WeightsError
 from tallow.tensor import Tensor
 from tallow.text.language import Text
@@ -31,7 +31,7 @@ def by_hand(model, prompt, count):
     """Greedy decoding, everything read again for every token."""
     ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     for _ in range(count):
-        hidden = model.hidden(Tensor(np.array([ids])), model.new_cache(1, len(ids)))
+        hidden = model.forward(Tensor(np.array([ids])), model.new_cache(1, len(ids)))
         ids.append(int(model.logits(hidden).numpy()[0, -1].argmax()))
     return ids[len(ids) - count :]
 
@@ -54,7 +54,12 @@ def test_ids_serve_as_a_prompt(model):
 
 
 def test_a_list_gives_what_each_prompt_gives_alone(model):
-    for how in ({}, {"temperature": 0.9, "seed": 4, "top_p": 0.9}, {"repetition_penalty": 1.3}, {"lookup": 3}):
+    for how in (
+        {},
+        {"temperature": 0.9, "seed": 4, "top_p": 0.9},
+        {"repetition_penalty": 1.3},
+        {"prompt_lookup_tokens": 3},
+    ):
         many = model.generate(PROMPTS, max_tokens=20, **how)
         alone = [model.generate([p] * (i + 1), max_tokens=20, **how)[i] for i, p in enumerate(PROMPTS)]
         assert [r.ids for r in many] == [r.ids for r in alone]
@@ -101,7 +106,7 @@ def test_settings_that_are_not_of_each_prompt(model):
 @pytest.mark.parametrize("how", [{}, {"temperature": 1.0, "seed": 7}, {"repetition_penalty": 1.2}, {"logprobs": 2}])
 def test_guesses_change_nothing(model, lookup, how):
     plain = model.generate(PROMPTS, max_tokens=40, ignore_eos=True, **how)
-    guessed = model.generate(PROMPTS, max_tokens=40, ignore_eos=True, lookup=lookup, **how)
+    guessed = model.generate(PROMPTS, max_tokens=40, ignore_eos=True, prompt_lookup_tokens=lookup, **how)
     assert [(r.ids, r.text, r.finish_reason, r.logprobs) for r in plain] == [
         (r.ids, r.text, r.finish_reason, r.logprobs) for r in guessed
     ]
@@ -109,11 +114,11 @@ def test_guesses_change_nothing(model, lookup, how):
 
 def test_guesses_are_used(model, monkeypatch):
     steps = []
-    inner = model.hidden
+    inner = model.forward
     monkeypatch.setattr(
-        model, "hidden", lambda ids, *rest: steps.append(ids.shape[1]) or inner(ids, *rest), raising=False
+        model, "forward", lambda ids, *rest: steps.append(ids.shape[1]) or inner(ids, *rest), raising=False
     )
-    ids = model.generate(PROMPTS[0], max_tokens=60, ignore_eos=True, lookup=4).ids
+    ids = model.generate(PROMPTS[0], max_tokens=60, ignore_eos=True, prompt_lookup_tokens=4).ids
     assert max(steps[1:]) > 1  # it repeats itself, as greedy decoding of small models does
     assert len(steps) < 60 == len(ids)
 
@@ -124,7 +129,7 @@ def test_chunks_of_the_prompt_change_nothing(model):
             Request(model.tokenizer.encode(p) * 3, row, Options(max_tokens=8), model.text, len(model.tokenizer), 200)
             for row, p in enumerate(PROMPTS)
         ]
-        list(generate(model, requests, DecodeStep(model, model.new_cache(4, 200)), chunk))
+        list(generate(model, requests, Decoder(model, model.new_cache(4, 200)), chunk))
         return [request.ids for request in requests]
 
     assert write(1) == write(7) == write(16) == write(1000)
@@ -147,7 +152,7 @@ def test_bits_depend_on_nothing_beside_a_prompt(model, data):
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         cache = model.new_cache(len(prompts), 70, kind)
         if held:
-            model.hidden(Tensor(np.array([prompts[i][:held] for i in order])), cache)
+            model.forward(Tensor(np.array([prompts[i][:held] for i in order])), cache)
         together = logits_of(model, [prompts[i][held:] for i in order], forced, chunk, cache)
         for place, i in enumerate(order):
             assert np.array_equal(together[:, place], alone[i])
@@ -159,13 +164,13 @@ def logits_of(model, prompts, forced, chunk, cache):
     """(1 + tokens, prompts, vocab): what the model says after each prompt, and after each token forced upon all."""
     found = [model.logits(read_padded(model, prompts, cache, chunk)).numpy()]
     for id in forced:
-        hidden = model.hidden(Tensor(np.full((len(prompts), 1), id)), cache)
+        hidden = model.forward(Tensor(np.full((len(prompts), 1), id)), cache)
         found.append(model.logits(hidden[:, -1]).numpy())
     return np.stack(found)
 
 
 def test_streams_give_the_same_text(model):
-    for how in ({}, {"lookup": 3}, {"stop": ["e", "zz"]}):
+    for how in ({}, {"prompt_lookup_tokens": 3}, {"stop": ["e", "zz"]}):
         expected = model.generate(PROMPTS, max_tokens=20, **how)
         texts = [""] * 4
         stream = model.generate(PROMPTS, max_tokens=20, stream=True, **how)
@@ -224,7 +229,7 @@ def test_the_end_of_the_answer(model):
 def test_log_probabilities(model):
     result = model.generate(PROMPTS[0], max_tokens=4, logprobs=3, temperature=1.0, seed=2)
     ids = model.tokenizer.encode(PROMPTS[0]) + result.ids
-    hidden = model.hidden(Tensor(np.array([ids])), model.new_cache(1, 50))
+    hidden = model.forward(Tensor(np.array([ids])), model.new_cache(1, 50))
     expected = ops.log_softmax(model.logits(hidden)).numpy()[0, -5:-1]
     for place, entry in enumerate(result.logprobs):
         assert entry.id == result.ids[place]
@@ -236,7 +241,12 @@ def test_log_probabilities(model):
 
 @pytest.mark.parametrize(
     "how",
-    [{}, {"temperature": 0.9, "seed": 3}, {"repetition_penalty": 1.3}, {"temperature": 0.7, "lookup": 3, "seed": 1}],
+    [
+        {},
+        {"temperature": 0.9, "seed": 3},
+        {"repetition_penalty": 1.3},
+        {"temperature": 0.7, "prompt_lookup_tokens": 3, "seed": 1},
+    ],
 )
 @pytest.mark.parametrize("logprobs", [0, 1, 5, 20, 10**6])
 def test_log_probabilities_of_every_row_of_a_list(model, how, logprobs):
@@ -246,7 +256,9 @@ def test_log_probabilities_of_every_row_of_a_list(model, how, logprobs):
     assert [result.ids for result in results] == [result.ids for result in plain]
     for prompt, result in zip(PROMPTS, results, strict=True):
         ids = model.tokenizer.encode(prompt) + result.ids
-        scores = ops.log_softmax(model.logits(model.hidden(Tensor(np.array([ids])), model.new_cache(1, 60)))).numpy()[0]
+        scores = ops.log_softmax(model.logits(model.forward(Tensor(np.array([ids])), model.new_cache(1, 60)))).numpy()[
+            0
+        ]
         for entry, row in zip(result.logprobs, scores[-len(result.ids) - 1 : -1], strict=True):
             top = [id for id, _ in entry.top]
             assert len(set(top)) == min(logprobs, model.config.vocab_size) == len(top)
@@ -305,7 +317,7 @@ def test_prompts_that_cannot_be(model, prompt, said):
 @pytest.mark.parametrize(
     "how",
     [{"temperature": -1}, {"max_tokens": -1}, {"max_tokens": 2.5}, {"stop": ""}, {"stop": ["a", None]}, {"stop": -4},
-     {"logprobs": -1}, {"lookup": -1}, {"top_k": -3}],
+     {"logprobs": -1}, {"prompt_lookup_tokens": -1}, {"top_k": -3}],
 )  # fmt: skip
 def test_settings_that_cannot_be(model, how):
     with pytest.raises(ArgumentError, match=next(iter(how))):

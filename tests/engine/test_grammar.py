@@ -25,7 +25,7 @@ def model():
     return small_model()
 
 
-@pytest.mark.parametrize("how", [{}, {"temperature": 1.5}, {"lookup": 4, "temperature": 1.0}])
+@pytest.mark.parametrize("how", [{}, {"temperature": 1.5}, {"prompt_lookup_tokens": 4, "temperature": 1.0}])
 def test_answers_follow_a_schema(model, how):
     for seed in range(4):
         result = model.generate("the cat", schema=SCHEMA, max_tokens=120, seed=seed, **how)

@@ -18,7 +18,7 @@ def model():
 
 
 def hidden(model, ids):
-    return model.hidden(Tensor(np.array([ids])), model.new_cache(1, len(ids)))
+    return model.forward(Tensor(np.array([ids])), model.new_cache(1, len(ids)))
 
 
 def test_embeddings_are_of_the_last_token_and_of_length_1(model):

@@ -38,7 +38,7 @@ def test_the_same_prompt_again(model):
     assert again.reused_tokens == again.prompt_tokens - 1
 
 
-@pytest.mark.parametrize("how", [{}, {"lookup": 5}])
+@pytest.mark.parametrize("how", [{}, {"prompt_lookup_tokens": 5}])
 def test_answers_that_were_left_early_do_no_harm(model, how):
     session = model.session()
     for count in range(1, 12):
@@ -69,7 +69,7 @@ def test_a_new_turn_ends_the_stream_of_the_one_before(model):
 
 
 def test_a_turn_while_an_answer_is_being_written_is_refused(model, monkeypatch):
-    expected, session, hidden, refusals = model.generate(LONG, max_tokens=6).ids, model.session(), model.hidden, []
+    expected, session, hidden, refusals = model.generate(LONG, max_tokens=6).ids, model.session(), model.forward, []
 
     def busy(*args):
         if not refusals:
@@ -79,7 +79,7 @@ def test_a_turn_while_an_answer_is_being_written_is_refused(model, monkeypatch):
             refusals[0] = str(refused.value)
         return hidden(*args)
 
-    monkeypatch.setattr(model, "hidden", busy)
+    monkeypatch.setattr(model, "forward", busy)
     assert session.generate(LONG, max_tokens=6).ids == expected
     assert "llm.session()" in refusals[0]
 
@@ -99,7 +99,7 @@ def test_random_prefixes(model):
     ids = rng.integers(0, 300, 60).tolist()
     for _ in range(15):
         prompt = ids[: rng.integers(1, 60)] + rng.integers(0, 300, rng.integers(0, 5)).tolist()
-        got = session.generate(prompt, max_tokens=int(rng.integers(0, 6)), lookup=int(rng.integers(0, 4)))
+        got = session.generate(prompt, max_tokens=int(rng.integers(0, 6)), prompt_lookup_tokens=int(rng.integers(0, 4)))
         assert got.ids == model.generate(prompt, max_tokens=len(got.ids) or 1).ids[: len(got.ids)]
 
 
@@ -132,7 +132,7 @@ def test_a_session_follows_one_prompt(model):
 def test_several_prompts_with_a_session_are_refused_before_anything_is_computed(model, monkeypatch):
     session = model.session()
     expected = session.generate(LONG, max_tokens=3).ids
-    monkeypatch.setattr(model, "hidden", None)
+    monkeypatch.setattr(model, "forward", None)
     with pytest.raises(ArgumentError, match="one prompt or conversation, found 2"):
         model.generate(["a", "b"], session=session)
     with pytest.raises(ArgumentError, match="one prompt or conversation, found 2"):
@@ -165,7 +165,7 @@ def test_a_cache_that_cannot_grow_is_as_it_was_and_says_what_it_wanted(monkeypat
     def no_room(cache, capacity):
         raise OutOfMemoryError("no room")
 
-    monkeypatch.setattr(KVCache, "grown", no_room)
+    monkeypatch.setattr(KVCache, "resized", no_room)
     cache = DecoderCache(3, 1, 2, 16, 96)
     layers = list(cache.layers)
     with pytest.raises(

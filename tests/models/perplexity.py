@@ -36,5 +36,5 @@ def load(path, widened=True, **options):
 
 
 def perplexity(model):
-    """How well a model foretells the page's first tokens."""
+    """How well a model predicts the page's first tokens."""
     return model.score(model.tokenizer.encode(PAGE)[:TOKENS]).perplexity

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tallow.engine.step import DecodeStep
+from tallow.engine.step import Decoder
 from tallow.errors import WeightsError
 from tallow.models.gemma3 import Gemma3Config
 from tallow.models.language_model import Head
@@ -26,7 +26,7 @@ def make(name, **changes):
 
 
 def logits(model, rows, cache, counts=None):
-    return model.logits(model.hidden(Tensor(np.array(rows)), cache, counts)).numpy()
+    return model.logits(model.forward(Tensor(np.array(rows)), cache, counts)).numpy()
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_decoding_is_recorded_and_replayed(name, options, caplog):
     model_class = find_class(name)
     model = model_class(model_class.Config.from_dict(SIZES | changes), VarBuilder.random(3, **options))
     eager, recorded = model.new_cache(2, 40), model.new_cache(2, 40)
-    step = DecodeStep(model, recorded)
+    step = Decoder(model, recorded)
     logits(model, [[1, 2, 3], [0, 5, 6]], eager, [3, 2])
     logits(model, [[1, 2, 3], [0, 5, 6]], recorded, [3, 2])
     with caplog.at_level("DEBUG", "tallow"):
@@ -88,7 +88,7 @@ def test_decoding_is_recorded_and_replayed(name, options, caplog):
 def test_cache_rows_are_shared_with_their_first_part():
     model = make("qwen3")
     cache = model.new_cache(3, 20)
-    logits(model, [[1, 2], [3, 4]], cache.first(2))
+    logits(model, [[1, 2], [3, 4]], cache.rows(2))
     assert cache.lengths.tolist() == [2, 2, 0]
     logits(model, [[5], [6], [7]], cache)
     expected = logits(model, [[3, 4, 6, 8]], model.new_cache(1, 9))[0, -1]
@@ -190,7 +190,7 @@ def test_steps_in_windows_are_recorded(name, changes):
     assert not np.allclose(expected[:, 9:], logits(whole, ids, whole.new_cache(2, 30))[:, 9:], atol=1e-3)
     cache = model.new_cache(2, 30)
     logits(model, [row[:3] for row in ids], cache)
-    step = DecodeStep(model, cache)
+    step = Decoder(model, cache)
     for at in range(3, 30):
         found = np.stack(step([row[at] for row in ids], [[], []]))[:, 0]
         np.testing.assert_array_equal(found, expected[:, at])

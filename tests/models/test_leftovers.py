@@ -64,7 +64,7 @@ def write(folder, kind="llama", biases=(), extra=(), **changes):
 def logits(path):
     model = tl.load(path, device="cpu")
     ids = Tensor(np.array([[3, 1, 4, 1, 5]]))
-    return model.logits(model.hidden(ids, model.new_cache(1, 8))).numpy()
+    return model.logits(model.forward(ids, model.new_cache(1, 8))).numpy()
 
 
 @pytest.mark.parametrize(

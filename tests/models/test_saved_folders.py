@@ -89,7 +89,7 @@ def test_a_writer(tmp_path):
     answers = [tl.load(folder, device="cpu").chat("Hello", max_tokens=9, temperature=0)
                for folder in (old, new, tmp_path / "again")]  # fmt: skip
     assert answers[0].ids == answers[1].ids == answers[2].ids
-    ends = [tl.load(folder, device="cpu").text.ends for folder in (old, new, tmp_path / "again")]
+    ends = [tl.load(folder, device="cpu").text.eos_token_ids for folder in (old, new, tmp_path / "again")]
     assert ends[0] == ends[1] == ends[2] != frozenset()
 
 

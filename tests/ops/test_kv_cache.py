@@ -161,7 +161,7 @@ def test_int8_rows_are_moved_with_their_steps():
     cache.select([0, 1, 2])
     cache.append(tensor(k), tensor(v), [40, 17, 3])
     before = [x.numpy().copy() for x in cache.view()[:2]]
-    assert np.array_equal(cache.first(2).view()[0].numpy(), before[0][:2])
+    assert np.array_equal(cache.rows(2).view()[0].numpy(), before[0][:2])
     cache.select([2, 0, 0, 1])
     for now, then in zip(cache.view()[:2], before, strict=True):
         for row, (source, length) in enumerate(((2, 3), (0, 40), (0, 40), (1, 17))):

@@ -11,6 +11,6 @@ pytestmark = [pytest.mark.oracle, *needs_compiler]
 
 
 def test_models_on_no_card(tmp_path):
-    done = run(tmp_path, "tests/oracle/test_cards.py", "float32 and (small or htsat or tiny)", timeout=900)
+    done = run(tmp_path, "tests/oracle/test_gpu.py", "float32 and (small or htsat or tiny)", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout

@@ -69,7 +69,7 @@ def relative_error(ours, theirs):
 def ours(path, **options):
     checkpoint = open_checkpoint(path)
     model = find_class(checkpoint.architecture).from_checkpoint(checkpoint, VarBuilder(checkpoint.source, **options))
-    hidden = model.hidden(Tensor(np.array([PROMPT])), model.new_cache(1, 64))
+    hidden = model.forward(Tensor(np.array([PROMPT])), model.new_cache(1, 64))
     return model, model.logits(hidden).numpy()[0]
 
 
@@ -90,7 +90,7 @@ def test_gguf_in_float32(published, tmp_path):
     text = "the cat sat 123 on <|im_end|>"
     assert model.tokenizer.encode(text, special=True) == llm.tokenize(text.encode(), add_bos=False, special=True)
     assert model.text.template.render("x") == "<|im_start|>hello"
-    assert model.tokenizer.id("<|im_end|>") in model.text.ends
+    assert model.tokenizer.id("<|im_end|>") in model.text.eos_token_ids
 
 
 @pytest.mark.parametrize("storage", ["q8_0", "int4", "q5_1", "q4_0", "q5_0"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tallow.engine.step import DecodeStep
+from tallow.engine.step import Decoder
 from tallow.models.checkpoint import open_checkpoint
 from tallow.models.registry import find_class
 from tallow.tensor import Tensor
@@ -111,7 +111,7 @@ def relative_error(ours, theirs):
 
 
 def logits(model, ids, cache, counts=None):
-    return model.logits(model.hidden(Tensor(np.asarray(ids)), cache, counts)).numpy()
+    return model.logits(model.forward(Tensor(np.asarray(ids)), cache, counts)).numpy()
 
 
 def reference(model, ids):
@@ -142,7 +142,7 @@ def test_recorded_steps_after_a_chunk(pair):
     theirs, ours = pair
     cache = ours.new_cache(1, 70)
     logits(ours, [PROMPT[:33]], cache)
-    step = DecodeStep(ours, cache)
+    step = Decoder(ours, cache)
     got = np.concatenate([np.array(step([token], [[]])[0]) for token in PROMPT[33:]])
     assert step.recordable
     assert relative_error(got, reference(theirs, PROMPT)[33:]) < 2e-5

@@ -67,7 +67,7 @@ def test_a_writer(writer):
     text = "the <|more|> cat <|im_end|>"
     assert model.tokenizer.encode(text, special=True) == tokenizer(text).input_ids
     assert model.tokenizer.id("<|more|>") in model.tokenizer.special
-    assert tokenizer.eos_token_id in model.text.ends
+    assert tokenizer.eos_token_id in model.text.eos_token_ids
     assert model.text.template.render(MESSAGES) == tokenizer.apply_chat_template(MESSAGES, tokenize=False)
 
 

@@ -88,7 +88,7 @@ def test_encoder_and_logits(pair):
     encoded = ours.encoder(Tensor(mel[None]))
     assert error(encoded.numpy(), hidden.numpy()) < TOLERANCE
 
-    session = ours.session([layer.cross.remember(encoded) for layer in ours.decoder.layers])
+    session = ours.session([layer.cross.project_kv(encoded) for layer in ours.decoder.layers])
     assert error(session.start(ids, range(n)), logits.numpy()) < TOLERANCE
     # The same token by token:
     steps = [session.start(ids[:3], [2])[0], *(session.step([id])[0].copy() for id in ids[3:])]

@@ -240,7 +240,7 @@ def test_a_step_that_cannot_be_recorded_is_told_once(caplog, monkeypatch):
     monkeypatch.setattr(step, "_warned", set())
     cache = KVCache(1, 1, 16, 4)
     for _ in range(2):
-        recorded = step.RecordedStep(lambda ids: ops.expm1(ids.astype("float32")), [cache])
+        recorded = step.CapturedStep(lambda ids: ops.expm1(ids.astype("float32")), [cache])
         for token in (1, 2):
             assert recorded([token]).tolist() == [[pytest.approx(np.expm1(token))]]
         assert not recorded.recordable

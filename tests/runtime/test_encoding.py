@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tallow.media.prefetch import side_by_side
-from tallow.runtime.encoding import in_turn
+from tallow.runtime.encoding import pipelined
 from tests.ops.both import tensor
 
 
@@ -16,7 +16,7 @@ def test_batches_on_the_cpu_are_handed_out_one_by_one():
         begun.append(batch)
         return tensor(np.full(2, batch, np.float32))
 
-    for batch, values in in_turn(work, range(4)):
+    for batch, values in pipelined(work, range(4)):
         assert begun[-1] == batch
         assert values.tolist() == [batch, batch]
 

@@ -15,7 +15,9 @@ def from_gguf(tokens, types=None, **changes):
     types = np.int32([1, *(types or [3] * len(tokens))])
     said = {"tokens": strings(["a", *tokens]), "merges": strings([]), "eos_token_id": None, "token_type": types}
     metadata = as_gguf(byte_level(), **said | changes)
-    return Text.from_checkpoint(SimpleNamespace(metadata=metadata, source=SimpleNamespace(where="m.gguf"))).ends
+    return Text.from_checkpoint(
+        SimpleNamespace(metadata=metadata, source=SimpleNamespace(where="m.gguf"))
+    ).eos_token_ids
 
 
 @pytest.mark.parametrize(

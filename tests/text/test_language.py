@@ -36,21 +36,21 @@ def test_a_folder(folder, library):
     found = text(folder)
     assert found.tokenizer.encode("the cat") == library.encode("the cat").ids
     assert found.template.render("x") == "<|im_start|>x"
-    assert found.ends == {library.token_to_id("<|im_end|>")}
+    assert found.eos_token_ids == {library.token_to_id("<|im_end|>")}
     assert found.defaults == {}
 
 
 def test_the_ends_of_answers(folder, library):
     end = library.token_to_id("<|im_end|>")
-    assert text(folder, {"eos_token_id": [3, 4]}).ends == {3, 4, end}
-    assert text(folder, {"eos_token_id": 3}, {"eos_token_id": 5}).ends == {3, end}
-    assert text(folder, {}, {"eos_token_id": 5}).ends == {5, end}
+    assert text(folder, {"eos_token_id": [3, 4]}).eos_token_ids == {3, 4, end}
+    assert text(folder, {"eos_token_id": 3}, {"eos_token_id": 5}).eos_token_ids == {3, end}
+    assert text(folder, {}, {"eos_token_id": 5}).eos_token_ids == {5, end}
 
 
 def test_a_folder_that_names_no_end(folder, library):
     write(folder, "tokenizer_config.json", {})
-    assert text(folder).ends == {library.token_to_id("<|im_end|>")}
-    assert text(folder, {"eos_token_id": 3}).ends == {3}  # as in Transformers, what is named is all
+    assert text(folder).eos_token_ids == {library.token_to_id("<|im_end|>")}
+    assert text(folder, {"eos_token_id": 3}).eos_token_ids == {3}  # as in Transformers, what is named is all
 
 
 def test_how_the_authors_want_it_sampled(folder):
@@ -137,7 +137,7 @@ def test_a_gguf_file(library):
     checkpoint = SimpleNamespace(metadata=metadata, source=SimpleNamespace(where="m.gguf"))
     found = Text.from_checkpoint(checkpoint)
     assert found.template.render("x") == "x<|im_end|>"
-    assert found.ends == {library.token_to_id("<|im_end|>")}
+    assert found.eos_token_ids == {library.token_to_id("<|im_end|>")}
     assert found.defaults == {"temperature": 0.7, "top_k": 20}
     bare = Text.from_checkpoint(SimpleNamespace(metadata={}, source=SimpleNamespace(where="m.gguf")))
     with pytest.raises(WeightsError, match=r"m\.gguf: has no tokenizer"):

@@ -269,8 +269,8 @@ def test_what_is_in_few_bits_already_stays(monkeypatch):
     assert VarBuilder(source, quantize="int4").weight((6, 64), "a", table=True).storage == "q8_0"
 
 
-def test_int8_in_groups():
-    vb = VarBuilder.random(3, quantize="int8").in_groups(16)
+def test_int8_with_a_group_size():
+    vb = VarBuilder.random(3, quantize="int8").with_quant_group_size(16)
     for columns, groups in ((64, 4), (40, 1)):
         weight = vb.pp("layer").weight((6, columns), "a")
         wide = VarBuilder.random(3).pp("layer").weight((6, columns), "a").dequantize().numpy()

@@ -41,13 +41,25 @@ def add_sampling_options(parser: argparse.ArgumentParser, max_tokens: int) -> No
     group.add_argument("--seed", type=int, metavar="N", help="fixes what is drawn")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends the answer; may be repeated")
     group.add_argument("--schema", metavar="FILE", help="a JSON schema that the answer must follow")
-    group.add_argument("--lookup", type=int, default=0, metavar="N", help="guess N tokens at a time from what was said")
+    group.add_argument(
+        "--prompt-lookup-tokens", type=int, default=0, metavar="N", help="guess N tokens at a time from what was said"
+    )
     group.add_argument("--stats", action="store_true", help="tell tokens and speed on stderr")
 
 
 def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of ``LanguageModel.generate`` that the arguments mean."""
-    names = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "lookup")
+    names = (
+        "max_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "seed",
+        "stop",
+        "prompt_lookup_tokens",
+    )
     options = {name: getattr(args, name) for name in names}
     if args.schema is not None:
         with open(args.schema, encoding="utf-8") as file:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tallow import _cpu
-from tallow.engine import kept
+from tallow.engine import cache_pool
 from tallow.engine.kv_cache import DecoderCache
 from tallow.engine.request import Options, Request
 from tallow.engine.result import Choice, Generation
-from tallow.engine.step import DecodeStep
+from tallow.engine.step import Decoder
 from tallow.engine.stream import Stream
 from tallow.runtime.memory import CHUNK
 from tallow.runtime.resident import use
@@ -63,17 +63,19 @@ def start(
     if not wanted:
         pieces = ((0, "") for _ in ())
     elif isinstance(memory, str):
-        step = kept.take(model, len(wanted), max(len(request.prompt) + request.most for request in wanted), memory)
-        pieces = kept.lent(generate(model, wanted, step), functools.partial(kept.keep, model, step))
+        step = cache_pool.acquire(
+            model, len(wanted), max(len(request.prompt) + request.most for request in wanted), memory
+        )
+        pieces = cache_pool.releasing(generate(model, wanted, step), functools.partial(cache_pool.release, model, step))
     else:
         step, wanted[0].reused = memory.take(wanted[0].prompt, wanted[0].most)
-        pieces = kept.lent(generate(model, wanted, step), functools.partial(memory.keep, step))
+        pieces = cache_pool.releasing(generate(model, wanted, step), functools.partial(memory.keep, step))
         memory.follow(wanted[0], pieces)
     return Stream(pieces, requests, finish, single)
 
 
 def generate(
-    model: Network, requests: Sequence[Request], step: DecodeStep, chunk: int | None = None
+    model: Network, requests: Sequence[Request], step: Decoder, chunk: int | None = None
 ) -> Generator[tuple[int, str], None, None]:
     """Write answers.
 
@@ -132,7 +134,7 @@ def generate(
         step.take_back()
 
 
-def _begin(step: DecodeStep, requests: Sequence[Request]) -> None:
+def _begin(step: Decoder, requests: Sequence[Request]) -> None:
     """Have the step choose tokens by itself, if nothing but logits and random numbers has a say in any of them."""
     options = [request.options for request in requests]
     asked = [each.logprobs for each in options if each.logprobs is not None]
@@ -168,7 +170,7 @@ def read_padded(
         parts = [
             ids[max(0, len(ids) - begin) : len(ids) - begin + chunk] for ids in prompts if len(ids) > begin - chunk
         ]
-        hidden = _read(model, parts, width, cache.first(len(parts)))
+        hidden = _read(model, parts, width, cache.rows(len(parts)))
     assert hidden is not None
     return hidden[:, -1]
 
@@ -177,7 +179,7 @@ def _read(model: Network, rows: Sequence[Sequence[int]], width: int, cache: Deco
     """Read some more ids of each row, padded in front to a width; (rows, width, dim)."""
     padded = np.array([[0] * (width - len(ids)) + list(ids) for ids in rows])
     counts = [len(ids) for ids in rows]
-    return model.hidden(Tensor(padded), cache, None if min(counts) == width else counts)
+    return model.forward(Tensor(padded), cache, None if min(counts) == width else counts)
 
 
 def _take(request: Request, scores: Sequence[Array | Choice], guess: Sequence[int]) -> tuple[int, str, int]:

@@ -61,7 +61,7 @@ class Grammar:
         native = library.LLMatcher(_tokenizer(text, vocab), self.source, log_level=0)
         if native.is_error():
             raise ArgumentError(f"schema or grammar: {native.get_error().strip()}")
-        return Matcher(native, vocab, text.ends)
+        return Matcher(native, vocab, text.eos_token_ids)
 
 
 class Matcher:
@@ -100,9 +100,9 @@ class _Wrapped:
     def __init__(self, text: Text, vocab: int) -> None:
         tokenizer = text.tokenizer
         self._tokenizer = tokenizer
-        self.eos_token_id = min(text.ends, default=0)
+        self.eos_token_id = min(text.eos_token_ids, default=0)
         self.bos_token_id = None
-        self.special_token_ids = sorted(tokenizer.special | text.ends)
+        self.special_token_ids = sorted(tokenizer.special | text.eos_token_ids)
         self.tokens = [tokenizer.decode_bytes([id], skip_special=False) for id in range(vocab)]
 
     def __call__(self, text: str | bytes) -> list[int]:
@@ -118,7 +118,7 @@ def _tokenizer(text: Text, vocab: int) -> Any:
     if made is None or made.vocab_size != vocab:
         library = _library()
         wrapped = library.TokenizerWrapper(_Wrapped(text, vocab))
-        made = _made[text] = library.LLTokenizer(wrapped, eos_token=sorted(text.ends) or None)
+        made = _made[text] = library.LLTokenizer(wrapped, eos_token=sorted(text.eos_token_ids) or None)
     return made
 
 

@@ -32,7 +32,7 @@ class DecoderCache:
         device: where.
 
     Attributes:
-        most_rows: that it was made for.
+        max_rows: that it was made for.
 
     Raises:
         OutOfMemoryError: if the device has no room for them.
@@ -49,12 +49,12 @@ class DecoderCache:
         device: str | Device | None = None,
     ) -> None:
         self.layers: list[KVCache] = []
-        self.most_rows = batch
+        self.max_rows = batch
         self._lengths: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by rows, of each layer: here and on the device
         try:
             self.layers.append(KVCache(batch, kv_heads, head_dim, capacity, dtype, device))
             while len(self.layers) < layers:
-                self.layers.append(self.layers[0].another())
+                self.layers.append(self.layers[0].empty_like())
         except OutOfMemoryError:
             self.layers.clear()
             needed = batch * capacity * position_nbytes(layers, kv_heads, head_dim, as_dtype(dtype))
@@ -100,7 +100,7 @@ class DecoderCache:
             if layer.capacity >= capacity:
                 continue
             try:
-                self.layers[index] = layer.grown(capacity)
+                self.layers[index] = layer.resized(capacity)
             except OutOfMemoryError:
                 needed = len(self.layers) * (layer.keys.nbytes + layer.values.nbytes) * capacity // layer.capacity
                 raise _lack(self.batch, capacity, needed, layer.device) from None
@@ -141,13 +141,13 @@ class DecoderCache:
                 layer.lengths, layer.held = lengths, held
                 layer.truncate(lengths)  # tells the device
 
-    def first(self, rows: int) -> DecoderCache:
+    def rows(self, rows: int) -> DecoderCache:
         """The first rows alone, over the same memory."""
         part = object.__new__(DecoderCache)
-        part.layers, part.most_rows, part._lengths = [layer.first(rows) for layer in self.layers], rows, {}
+        part.layers, part.max_rows, part._lengths = [layer.rows(rows) for layer in self.layers], rows, {}
         return part
 
-    def step(self, rope: RotaryEmbedding, n: int, counts: Sequence[int] | None = None) -> Step:
+    def forward_context(self, rope: RotaryEmbedding, n: int, counts: Sequence[int] | None = None) -> ForwardContext:
         """A pass over n new positions of each row.
 
         Args:
@@ -155,7 +155,7 @@ class DecoderCache:
             n: positions, padded in front for rows that have fewer.
             counts: (batch,) how many each row has; None if all have n.
         """
-        return Step(self, rope, n, counts)
+        return ForwardContext(self, rope, n, counts)
 
 
 def position_nbytes(layers: int, kv_heads: int, head_dim: int, dtype: DType) -> int:
@@ -173,7 +173,7 @@ def _lack(batch: int, capacity: int, needed: int, place: Device) -> OutOfMemoryE
     )
 
 
-class Step:
+class ForwardContext:
     """One pass through a decoder: where its tokens stand, what they may see, and what was seen before.
 
     Args:

@@ -35,8 +35,8 @@ class Network(Protocol):
         """Tokens that prompt and answer may have together."""
         ...
 
-    def hidden(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
-        """See ``LanguageModel.hidden``."""
+    def forward(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
+        """See ``LanguageModel.forward``."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def score(model: Network, text: str | Sequence[int]) -> Score:
     with span("score", tokens=len(ids)), use(model):
         for begin in range(0, len(ids) - 1, chunk):
             part = ids[begin : begin + chunk]
-            hidden = model.hidden(Tensor(np.array([part])), cache)
+            hidden = model.forward(Tensor(np.array([part])), cache)
             for first in range(0, len(part), _LOGITS):
                 nexts = ids[begin + first + 1 : begin + min(first + _LOGITS, len(part)) + 1]
                 if nexts:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tallow import ops
 from tallow.engine.grammar import Grammar, Matcher
-from tallow.engine.lookup import PromptLookup
+from tallow.engine.prompt_lookup import PromptLookup
 from tallow.engine.result import Choice, Generation, Timings, TokenLogprob, token_logprobs
 from tallow.engine.sampling import Sampler, Sampling
 from tallow.engine.stopping import TextUntilStop
@@ -34,7 +34,7 @@ class Options:
         keep_special: special tokens that stand in the text all the same.
         logprobs: how many likeliest tokens to list beside each; None for no log-probabilities.
         grammar: what it must look like.
-        lookup: tokens to guess at a time by looking them up in what came before; 0 for none.
+        prompt_lookup_tokens: tokens to guess at a time by looking them up in what came before; 0 for none.
         cancel: ends the answer when it is set.
     """
 
@@ -45,11 +45,11 @@ class Options:
     keep_special: frozenset[str] = frozenset()
     logprobs: int | None = None
     grammar: Grammar | None = None
-    lookup: int = 0
+    prompt_lookup_tokens: int = 0
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("max_tokens", 0), ("lookup", 0), ("logprobs", 0)):
+        for name, least in (("max_tokens", 0), ("prompt_lookup_tokens", 0), ("logprobs", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise ArgumentError(f"{name} must be a whole number from {least}, found {value!r}")
@@ -60,7 +60,7 @@ class Options:
     @property
     def plain(self) -> bool:
         """Whether the next token follows from the logits and a random number: nothing else has a say in it."""
-        return self.sampling.plain and not (self.lookup or self.grammar)
+        return self.sampling.plain and not (self.prompt_lookup_tokens or self.grammar)
 
 
 _SAMPLING = tuple(each.name for each in fields(Sampling))
@@ -131,7 +131,7 @@ class Request:
         self.most = min(options.max_tokens, room - len(prompt))
         self._ends = {stop for stop in options.stop if isinstance(stop, int)}
         if not options.ignore_eos:
-            self._ends |= text.ends
+            self._ends |= text.eos_token_ids
         self.sampler = Sampler(options.sampling, prompt, row)
         self._matcher: Matcher | None = options.grammar.matcher(text, vocab) if options.grammar else None
         strings = [stop for stop in options.stop if isinstance(stop, str)]
@@ -139,7 +139,7 @@ class Request:
             text.tokenizer  # noqa: B018  (raises: there is no text to find them in)
         tokenizer = text.tokenizer if text.has_tokenizer else None
         self._text = TextUntilStop(tokenizer, strings, self.prompt, options.keep_special)
-        self._lookup = PromptLookup(prompt) if options.lookup else None
+        self._lookup = PromptLookup(prompt) if options.prompt_lookup_tokens else None
         self._logprobs: list[TokenLogprob] = []
         if self.most <= 0:
             self.finish_reason = "length"
@@ -148,7 +148,7 @@ class Request:
         """Tokens that may come after the last one, to be checked by the model together with it."""
         if self._lookup is None:
             return []
-        return self._lookup.guess(min(self.options.lookup, self.most - len(self.ids) - 1))
+        return self._lookup.guess(min(self.options.prompt_lookup_tokens, self.most - len(self.ids) - 1))
 
     def add(self, logits: Array | Choice) -> tuple[int, str]:
         """Choose the next token.

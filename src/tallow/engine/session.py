@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tallow.device import CPU
 from tallow.engine.kv_cache import DecoderCache
 from tallow.engine.request import Request
-from tallow.engine.step import DecodeStep
+from tallow.engine.step import Decoder
 from tallow.errors import ArgumentError
 from tallow.text.chat_template import conversation
 
@@ -35,7 +35,7 @@ class Session:
         self._model = model
         self._cache_dtype = cache_dtype
         self._cache: DecoderCache | None = None
-        self._step: DecodeStep | None = None  # over the cache, on a card; not while an answer is written
+        self._step: Decoder | None = None  # over the cache, on a card; not while an answer is written
         self._request: Request | None = None
         self._pieces: weakref.ref[Generator[Any, None, None]] | None = None  # of its answer
         self.messages: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ class Session:
                 "session=: this session was made by another model; llm.session() makes one for this model"
             )
 
-    def take(self, prompt: Sequence[int], answer: int) -> tuple[DecodeStep, int]:
+    def take(self, prompt: Sequence[int], answer: int) -> tuple[Decoder, int]:
         """A step over the session's cache, cut back to what it shares with a prompt, and how many tokens that are.
 
         At least one token of the prompt is left to be read, since what comes next follows from reading it.
@@ -103,10 +103,10 @@ class Session:
         if self._cache.capacity < len(prompt) + answer:
             self._step = None  # recorded over the memory that the cache leaves
             self._cache.grow(self._room(max(len(prompt) + answer, 2 * self._cache.capacity)))
-        step, self._step = self._step or DecodeStep(self._model, self._cache), None
+        step, self._step = self._step or Decoder(self._model, self._cache), None
         return step, shared
 
-    def keep(self, step: DecodeStep) -> None:
+    def keep(self, step: Decoder) -> None:
         """Hand back what ``take`` gave, for the next turn. On the CPU it is made in no time, and would hold memory."""
         self._step = None if step.cache.device is CPU else step
 

@@ -16,7 +16,7 @@ from tallow.engine.sampling import Sampler, Sampling
 from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
-from tallow.runtime.cards import Arriving
+from tallow.runtime.gpu import Arriving
 from tallow.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ logger = logging.getLogger("tallow")
 Array = np.ndarray[Any, Any]
 R = TypeVar("R", bound=Tensor | tuple[Tensor, Tensor])
 _SETTINGS = ("temperature", "top_k", "top_p", "min_p")
-MOST_RECORDINGS = 8
+MAX_RECORDINGS = 8
 """On a card, of one step: a batch of so many rows, which end one by one, is not recorded again for the next prompts."""
 
 
@@ -57,7 +57,7 @@ def _warn_once(error: CaptureError) -> None:
         logger.warning("each step of decoding goes through Python, which is slower than a recording: %s", error)
 
 
-class RecordedStep(Generic[R]):
+class CapturedStep(Generic[R]):
     """A step that reads one token a row: recorded when it is first taken, then replayed.
 
     It is recorded anew when the caches have other rows, whose lengths lie elsewhere, and not at all where an operation
@@ -75,7 +75,7 @@ class RecordedStep(Generic[R]):
         self._function = function
         self._caches = caches
         self._device = caches[0].device
-        self._most = 1 if self._device is CPU else MOST_RECORDINGS
+        self._most = 1 if self._device is CPU else MAX_RECORDINGS
         self._known: dict[int, _Recorded] = {}  # by the id of the lengths that they read
         self.recordable = True
 
@@ -137,7 +137,7 @@ class RecordedStep(Generic[R]):
             raise
 
 
-class DecodeStep:
+class Decoder:
     """The step of a language model: a token of each row, or a few where the next ones were guessed.
 
     It may serve for several answers, one after the other, as long as whoever has it keeps the model.
@@ -224,22 +224,22 @@ class DecodeStep:
         self._told = arrived[0][:, 0].tolist()
         return _choices(arrived)
 
-    def _recorded_step(self) -> RecordedStep[Any]:
+    def _recorded_step(self) -> CapturedStep[Any]:
         """What gives the logits (rows, 1, vocab), or the tokens chosen, for tokens (rows, 1).
 
         Tokens are (rows, 1), or with log-probabilities what ``ops.top_logprobs`` gives.
         """
         model, cache, chooses, logprobs = self._model, self.cache, self._chooses, self._logprobs
         if chooses is None:
-            return RecordedStep(lambda ids: model.logits(model.hidden(ids, cache)).float(), cache.layers)
+            return CapturedStep(lambda ids: model.logits(model.forward(ids, cache)).float(), cache.layers)
         choose = self._chooser(chooses)
 
         def step(ids: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-            logits = model.logits(model.hidden(ids, cache))[:, -1]
+            logits = model.logits(model.forward(ids, cache))[:, -1]
             chosen = choose(logits)
             return chosen.unsqueeze(1) if logprobs is None else ops.top_logprobs(logits, chosen, logprobs)
 
-        return RecordedStep(step, cache.layers)
+        return CapturedStep(step, cache.layers)
 
     def _chooser(self, chooses: str) -> Callable[[Tensor], Tensor]:
         """What chooses tokens (rows,) by logits (rows, vocab)."""
@@ -247,7 +247,7 @@ class DecodeStep:
             return lambda logits: ops.argmax(logits, axis=-1)
         cache = self.cache
         if not self._draws:
-            rows = cache.most_rows
+            rows = cache.max_rows
             arrays: dict[str, Array] = {name: np.ones(rows) for name in ("temperature", "top_p", "min_p")}
             arrays |= {"draws": np.zeros((rows, 3), np.uint64), "top_k": np.zeros(rows, np.int64)}
             self._draws = {name: Tensor(array).to(cache.device) for name, array in arrays.items()}
@@ -279,7 +279,7 @@ class DecodeStep:
     def _read(self, rows: Sequence[Sequence[int]], width: int) -> Tensor:
         padded = np.array([[0] * (width - len(row)) + list(row) for row in rows])
         counts = [len(row) for row in rows]
-        hidden = self._model.hidden(Tensor(padded), self.cache, None if min(counts) == width else counts)
+        hidden = self._model.forward(Tensor(padded), self.cache, None if min(counts) == width else counts)
         return self._model.logits(hidden)  # type: ignore[no-any-return]
 
 

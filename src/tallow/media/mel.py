@@ -20,7 +20,7 @@ N_FFT = 400
 HOP = 160  # 10 ms
 WINDOW = 3_000  # frames: 30 s
 
-_LEAST = 1e-10  # power below which everything is silence
+_MIN = 1e-10  # power below which everything is silence
 _DECADES = 8.0  # what lies further below a window's maximum is silence too
 
 
@@ -119,11 +119,11 @@ class LogMelWindows:
         self._read(first, first + (WINDOW - 1) * HOP + N_FFT)
         frames = min(WINDOW, max(0, self._total // HOP - start))
         hearing = min(WINDOW, max(0, -(-(self._total - first) // HOP)))  # frames that any sound reaches
-        features = np.full((self._filters.shape[0], WINDOW), np.log10(_LEAST), dtype=np.float32)
+        features = np.full((self._filters.shape[0], WINDOW), np.log10(_MIN), dtype=np.float32)
         if hearing:
             samples = Tensor(self._gather(first, (hearing - 1) * HOP + N_FFT))
             features[:, :hearing] = mel_spectrogram(
-                samples, self._filters, N_FFT, HOP, center=False, log="log10", floor=_LEAST
+                samples, self._filters, N_FFT, HOP, center=False, log="log10", floor=_MIN
             ).numpy()
         np.maximum(features, features.max() - np.float32(_DECADES), out=features)
         features += 4.0

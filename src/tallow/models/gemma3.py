@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tallow.engine.kv_cache import DecoderCache, Step
+from tallow.engine.kv_cache import DecoderCache, ForwardContext
 from tallow.errors import WeightsError
+from tallow.models.config_reader import ConfigReader
 from tallow.models.decoder import decoder_spec
 from tallow.models.language_model import Head, LanguageModel
-from tallow.models.settings import Settings
 from tallow.models.spec import Export
 from tallow.nn import Embedding, GatedMLP, Linear, Module, RMSNorm, RotaryEmbedding, StackedLinear
 from tallow.tensor import Tensor
@@ -35,8 +35,7 @@ class Gemma3Config:
     """Sizes, under the names that Hugging Face's ``config.json`` has for them.
 
     Attributes:
-        local_rope_theta: base of the rotary frequencies of layers that see a window.
-        local_rope_scaling: how those are stretched.
+        local_rope_theta, local_rope_scaling: of the rotary positions of layers that see a window.
         biases: names of the projections that have one.
         windows: for each layer how many positions it sees, itself included; None for all.
         query_pre_attn_scalar: scores are divided by its root.
@@ -69,49 +68,50 @@ class Gemma3Config:
         Raises:
             WeightsError: if one is missing or senseless, or the model computes something else than Gemma 3 does.
         """
-        said = Settings(config, "Gemma 3")
-        layers = said.size("num_hidden_layers")
-        if "layer_types" not in said.config:
-            pattern = said.size("sliding_window_pattern", said.size("_sliding_window_pattern", 6))
+        reader = ConfigReader(config, "Gemma 3")
+        layers = reader.size("num_hidden_layers")
+        if "layer_types" not in reader.config:
+            pattern = reader.size("sliding_window_pattern", reader.size("_sliding_window_pattern", 6))
             kinds = [_LOCAL if i % pattern else _GLOBAL for i in range(1, layers + 1)]
-            said = Settings({**config, "layer_types": kinds}, "Gemma 3")
-        said.expect("hidden_activation", "gelu_pytorch_tanh")
-        said.expect("attn_logit_softcapping", None)
-        said.expect("use_bidirectional_attention", False)
-        heads, kv_heads = said.heads()
-        (theta, scaling), (local_theta, local_scaling) = _rotary(said)
-        windows = Settings({"sliding_window": 4096, **said.config, "use_sliding_window": True}, "Gemma 3")
+            reader = ConfigReader({**config, "layer_types": kinds}, "Gemma 3")
+        reader.expect("hidden_activation", "gelu_pytorch_tanh")
+        reader.expect("attn_logit_softcapping", None)
+        reader.expect("use_bidirectional_attention", False)
+        heads, kv_heads = reader.heads()
+        (theta, scaling), (local_theta, local_scaling) = _rotary(reader)
+        windows = ConfigReader({"sliding_window": 4096, **reader.config, "use_sliding_window": True}, "Gemma 3")
         return cls(
-            vocab_size=said.size("vocab_size"),
-            hidden_size=said.size("hidden_size"),
-            intermediate_size=said.size("intermediate_size"),
+            vocab_size=reader.size("vocab_size"),
+            hidden_size=reader.size("hidden_size"),
+            intermediate_size=reader.size("intermediate_size"),
             num_hidden_layers=layers,
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
-            head_dim=said.size("head_dim", 256),
-            max_position_embeddings=said.size("max_position_embeddings", 131072),
-            rms_norm_eps=said.real("rms_norm_eps", 1e-6),
+            head_dim=reader.size("head_dim", 256),
+            max_position_embeddings=reader.size("max_position_embeddings", 131072),
+            rms_norm_eps=reader.real("rms_norm_eps", 1e-6),
             rope_theta=theta,
             rope_scaling=scaling,
             local_rope_theta=local_theta,
             local_rope_scaling=local_scaling,
-            biases=said.biases({"attention_bias": ATTENTION}),
-            tie_word_embeddings=said.flag("tie_word_embeddings", True),
+            biases=reader.biases({"attention_bias": ATTENTION}),
+            tie_word_embeddings=reader.flag("tie_word_embeddings", True),
             windows=windows.windows(layers),
-            query_pre_attn_scalar=said.real("query_pre_attn_scalar", 256.0),
-            final_logit_softcapping=said.real(_SOFTCAP, 0.0) if _SOFTCAP in said.config else None,
+            query_pre_attn_scalar=reader.real("query_pre_attn_scalar", 256.0),
+            final_logit_softcapping=reader.real(_SOFTCAP, 0.0) if _SOFTCAP in reader.config else None,
         )
 
 
-def _rotary(said: Settings) -> list[tuple[float, dict[str, Any] | None]]:
+def _rotary(reader: ConfigReader) -> list[tuple[float, dict[str, Any] | None]]:
     """Base and scaling of the rotary frequencies of layers that see all, and of those that see a window."""
-    nested, shared = said.section("rope_parameters"), {"partial_rotary_factor": said.real("partial_rotary_factor", 1.0)}
-    if nested.keys() - {_LOCAL, _GLOBAL}:
+    shared = {"partial_rotary_factor": reader.real("partial_rotary_factor", 1.0)}
+    kinds = ConfigReader(reader.section("rope_parameters"), "Gemma 3")
+    if kinds.config.keys() - {_LOCAL, _GLOBAL}:
         raise WeightsError("config.json of a Gemma 3: rope_parameters must be an object for each kind of layer")
-    kinds = Settings(nested, "Gemma 3")
-    everywhere = {"rope_theta": said.real("rope_theta", 1e6), **kinds.section(_GLOBAL), **said.section("rope_scaling")}
-    local = {"rope_theta": said.real("rope_local_base_freq", 1e4), **kinds.section(_LOCAL)}
-    return [Settings({"rope_parameters": shared | each}, "Gemma 3").rope() for each in (everywhere, local)]
+    theta, local_theta = reader.real("rope_theta", 1e6), reader.real("rope_local_base_freq", 1e4)
+    everywhere = {"rope_theta": theta, **kinds.section(_GLOBAL), **reader.section("rope_scaling")}
+    local = {"rope_theta": local_theta, **kinds.section(_LOCAL)}
+    return [ConfigReader({"rope_parameters": shared | each}, "Gemma 3").rope() for each in (everywhere, local)]
 
 
 class Attention(Module):
@@ -133,11 +133,11 @@ class Attention(Module):
         self.k_norm = RMSNorm(d, vb.pp("k_norm"), config.rms_norm_eps, offset=1.0)
         self.out = Linear(q, width, vb.pp("o_proj"), bias="o_proj" in config.biases)
 
-    def __call__(self, x: Tensor, rope: RotaryEmbedding, step: Step) -> Tensor:
+    def __call__(self, x: Tensor, rope: RotaryEmbedding, ctx: ForwardContext) -> Tensor:
         """(b, n, dim) -> (b, n, dim)."""
         b, n, _ = x.shape
         q, k, v = (y.reshape(b, n, -1, self.head_dim) for y in self.qkv(x))  # (b, n, heads or kv_heads, head_dim)
-        y = step.attend(self.layer, q, k, v, self.window, norms=(self.q_norm, self.k_norm), rope=rope, scale=self.scale)
+        y = ctx.attend(self.layer, q, k, v, self.window, norms=(self.q_norm, self.k_norm), rope=rope, scale=self.scale)
         return self.out(y.reshape(b, n, -1))
 
 
@@ -161,9 +161,9 @@ class Block(Module):
         self.mlp = GatedMLP(width, config.intermediate_size, vb.pp("mlp"), bias=config.biases, activation="gelu_tanh")
         self.norm4 = RMSNorm(width, vb.pp("post_feedforward_layernorm"), eps, offset=1.0)
 
-    def __call__(self, x: Tensor, rope: RotaryEmbedding, step: Step) -> Tensor:
+    def __call__(self, x: Tensor, rope: RotaryEmbedding, ctx: ForwardContext) -> Tensor:
         """(b, n, dim) -> (b, n, dim)."""
-        x = x + self.norm2(self.attention(self.norm1(x), rope, step))
+        x = x + self.norm2(self.attention(self.norm1(x), rope, ctx))
         return x + self.norm4(self.mlp(self.norm3(x)))
 
 
@@ -190,12 +190,12 @@ class Gemma3(LanguageModel):
         self.rope = rotary(theta=config.rope_theta, scaling=config.rope_scaling)
         self.local_rope = rotary(theta=config.local_rope_theta, scaling=config.local_rope_scaling)
 
-    def hidden(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
-        """Read tokens: (b, n) integers -> (b, n, dim), normalised. See ``LanguageModel.hidden``."""
-        step = cache.step(self.rope, ids.shape[1], counts)
+    def forward(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
+        """Read tokens: (b, n) integers -> (b, n, dim), normalised. See ``LanguageModel.forward``."""
+        ctx = cache.forward_context(self.rope, ids.shape[1], counts)
         x = self.embed_tokens(ids) * self.scale
         for block in self.blocks:
-            x = block(x, self.local_rope if block.is_local else self.rope, step)
+            x = block(x, self.local_rope if block.is_local else self.rope, ctx)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -87,10 +87,10 @@ class LanguageModel(Module):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, vb: VarBuilder) -> Any:
         """Build the model from an opened checkpoint."""
-        vb = vb.in_groups(INT8_GROUP)
+        vb = vb.with_quant_group_size(INT8_GROUP)
         return cls(cls.Config.from_dict(checkpoint.config), vb, Text.from_checkpoint(checkpoint))  # type: ignore[call-arg]
 
-    def hidden(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
         """Read tokens that follow what the cache holds, and keep them there.
 
         Args:
@@ -163,7 +163,7 @@ class LanguageModel(Module):
         schema: Mapping[str, Any] | str | None = None,
         regex: str | None = None,
         grammar: str | None = None,
-        lookup: int = 0,
+        prompt_lookup_tokens: int = 0,
         truncate: bool = False,
         per_prompt: Sequence[Mapping[str, Any]] | None = None,
         stream: bool = False,
@@ -195,7 +195,8 @@ class LanguageModel(Module):
             schema: a JSON schema that the answer must follow. Needs the extra ``grammar``, as do the next two.
             regex: a regular expression that it must match.
             grammar: a grammar in Lark's notation that it must follow.
-            lookup: tokens to guess at a time by looking them up in the prompt. Changes speed, never the answer.
+            prompt_lookup_tokens: tokens to guess at a time by looking them up in the prompt. Changes speed, never the
+                answer.
             truncate: whether a prompt longer than the context is cut, so that its end and an answer fit, instead of
                 being an error.
             per_prompt: for each prompt of a list what it has instead of the arguments above, such as
@@ -220,7 +221,7 @@ class LanguageModel(Module):
             "repetition_penalty": repetition_penalty, "presence_penalty": presence_penalty,
             "frequency_penalty": frequency_penalty, "logit_bias": logit_bias or {}, "seed": seed, "stop": stop,
             "ignore_eos": ignore_eos, "keep_special": keep_special, "logprobs": logprobs, "schema": schema,
-            "regex": regex, "grammar": grammar, "lookup": lookup, "cancel": cancel,
+            "regex": regex, "grammar": grammar, "prompt_lookup_tokens": prompt_lookup_tokens, "cancel": cancel,
         }  # fmt: skip
         prompts, single = token_ids(prompt, self.text, self.config.vocab_size)
         options = options_of_each(asked, per_prompt, len(prompts), self.text.defaults)
@@ -332,7 +333,7 @@ class LanguageModel(Module):
         return reading.embed(self, texts, instruction, dims, truncate, batch_size)
 
     def score(self, text: str | Sequence[int]) -> reading.Score:
-        """How well the model foretells a text.
+        """How well the model predicts a text.
 
         Args:
             text: a text, or ids.

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tallow.engine.kv_cache import DecoderCache, Step
+from tallow.engine.kv_cache import DecoderCache, ForwardContext
+from tallow.models.config_reader import ConfigReader
 from tallow.models.decoder import decoder_spec
 from tallow.models.language_model import Head, LanguageModel
-from tallow.models.settings import Settings
 from tallow.models.spec import Export
 from tallow.nn import Embedding, GatedMLP, Linear, Module, RMSNorm, RotaryEmbedding, StackedLinear
 from tallow.tensor import Tensor
@@ -54,26 +54,26 @@ class Qwen3Config:
         Raises:
             WeightsError: if one is missing or senseless, or the model computes something else than Qwen3 does.
         """
-        said = Settings(config, "Qwen3")
-        said.expect("hidden_act", "silu")
-        heads, kv_heads = said.heads()
-        theta, scaling = said.rope()
-        layers = said.size("num_hidden_layers")
+        reader = ConfigReader(config, "Qwen3")
+        reader.expect("hidden_act", "silu")
+        heads, kv_heads = reader.heads()
+        theta, scaling = reader.rope()
+        layers = reader.size("num_hidden_layers")
         return cls(
-            vocab_size=said.size("vocab_size"),
-            hidden_size=said.size("hidden_size"),
-            intermediate_size=said.size("intermediate_size"),
+            vocab_size=reader.size("vocab_size"),
+            hidden_size=reader.size("hidden_size"),
+            intermediate_size=reader.size("intermediate_size"),
             num_hidden_layers=layers,
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
-            head_dim=said.size("head_dim", 128),
-            max_position_embeddings=said.size("max_position_embeddings", 32768),
-            rms_norm_eps=said.real("rms_norm_eps", 1e-6),
+            head_dim=reader.size("head_dim", 128),
+            max_position_embeddings=reader.size("max_position_embeddings", 32768),
+            rms_norm_eps=reader.real("rms_norm_eps", 1e-6),
             rope_theta=theta,
             rope_scaling=scaling,
-            biases=said.biases({"attention_bias": ATTENTION}),
-            tie_word_embeddings=said.flag("tie_word_embeddings", False),
-            windows=said.windows(layers),
+            biases=reader.biases({"attention_bias": ATTENTION}),
+            tie_word_embeddings=reader.flag("tie_word_embeddings", False),
+            windows=reader.windows(layers),
         )
 
 
@@ -95,11 +95,11 @@ class Attention(Module):
         self.k_norm = RMSNorm(d, vb.pp("k_norm"), config.rms_norm_eps)
         self.out = Linear(q, width, vb.pp("o_proj"), bias="o_proj" in config.biases)
 
-    def __call__(self, x: Tensor, residual: Tensor, step: Step) -> Tensor:
+    def __call__(self, x: Tensor, residual: Tensor, ctx: ForwardContext) -> Tensor:
         """x (b, n, dim), residual likewise -> (b, n, dim), the residual added."""
         b, n, _ = x.shape
         q, k, v = (y.reshape(b, n, -1, self.head_dim) for y in self.qkv(x))  # (b, n, heads or kv_heads, head_dim)
-        y = step.attend(self.layer, q, k, v, self.window, norms=(self.q_norm, self.k_norm))
+        y = ctx.attend(self.layer, q, k, v, self.window, norms=(self.q_norm, self.k_norm))
         return self.out(y.reshape(b, n, -1), residual=residual)
 
 
@@ -118,9 +118,9 @@ class Block(Module):
         self.norm2 = RMSNorm(config.hidden_size, vb.pp("post_attention_layernorm"), config.rms_norm_eps)
         self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, vb.pp("mlp"), bias=config.biases)
 
-    def __call__(self, x: Tensor, step: Step) -> Tensor:
+    def __call__(self, x: Tensor, ctx: ForwardContext) -> Tensor:
         """(b, n, dim) -> (b, n, dim)."""
-        x = self.attention(self.norm1(x), x, step)
+        x = self.attention(self.norm1(x), x, ctx)
         return self.mlp(self.norm2(x), x)
 
 
@@ -147,12 +147,12 @@ class Qwen3(LanguageModel):
             device=vb.device,
         )  # fmt: skip
 
-    def hidden(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
-        """Read tokens: (b, n) integers -> (b, n, dim), normalised. See ``LanguageModel.hidden``."""
-        step = cache.step(self.rope, ids.shape[1], counts)
+    def forward(self, ids: Tensor, cache: DecoderCache, counts: Sequence[int] | None = None) -> Tensor:
+        """Read tokens: (b, n) integers -> (b, n, dim), normalised. See ``LanguageModel.forward``."""
+        ctx = cache.forward_context(self.rope, ids.shape[1], counts)
         x = self.embed_tokens(ids)
         for block in self.blocks:
-            x = block(x, step)
+            x = block(x, ctx)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

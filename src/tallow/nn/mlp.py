@@ -1,4 +1,4 @@
-"""Feed-forward layers."""
+"""BatchUploader-forward layers."""
 
 from __future__ import annotations
 

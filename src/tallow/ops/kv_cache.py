@@ -197,7 +197,7 @@ class KVCache:
             self.lengths = Tensor(lengths)
             self.held = self.lengths.to(self.device)
 
-    def grown(self, capacity: int) -> KVCache:
+    def resized(self, capacity: int) -> KVCache:
         """A cache on a card that holds the same, with room for more positions in each row.
 
         Raises:
@@ -210,13 +210,13 @@ class KVCache:
             to._take_pages(row, self, row, length)
         return to
 
-    def another(self) -> KVCache:
+    def empty_like(self) -> KVCache:
         """An empty cache of the same sizes, made faster than the first one: nothing is brought to the card for it."""
         return KVCache(
             self._most_rows, self.kv_heads, self.head_dim, self.capacity, self.dtype, self.device, table=self.table
         )
 
-    def first(self, rows: int) -> KVCache:
+    def rows(self, rows: int) -> KVCache:
         """The first rows alone, as a cache over the same memory: what is appended there is appended here.
 
         Raises:

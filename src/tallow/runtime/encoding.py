@@ -14,13 +14,13 @@ import numpy as np
 from tallow.device import Device
 from tallow.errors import CaptureError, OutOfMemoryError
 from tallow.runtime.capture import Recording
-from tallow.runtime.cards import Arriving
+from tallow.runtime.gpu import Arriving
 from tallow.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 logger = logging.getLogger("tallow")
 Encoder = Callable[[Tensor], Tensor]  # a module, which can be referred to weakly
-MOST_SHAPES = 4  # whose recordings, and with them their intermediate results, are kept
+MAX_SHAPES = 4  # whose recordings, and with them their intermediate results, are kept
 
 
 def encode(encoder: Encoder, x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def encode(encoder: Encoder, x: Tensor) -> Tensor:
 B = TypeVar("B")
 
 
-def in_turn(work: Callable[[B], Tensor], batches: Iterable[B]) -> Iterator[tuple[B, Array]]:
+def pipelined(work: Callable[[B], Tensor], batches: Iterable[B]) -> Iterator[tuple[B, Array]]:
     """Work on batches, and hand out what came of each; a card is given the next batch before it is waited for.
 
     Args:
@@ -72,7 +72,7 @@ def in_turn(work: Callable[[B], Tensor], batches: Iterable[B]) -> Iterator[tuple
         yield first()
 
 
-def give_up() -> None:
+def evict() -> None:
     """Let go of all recordings; shapes that come again are recorded again."""
     with _lock:
         let_go = [recorded.clear() for recorded in _recorded.values()]
@@ -133,7 +133,7 @@ class _Recorded:
         with _lock:
             self._known[key] = found
             self._known.move_to_end(key)
-            while len(self._known) > MOST_SHAPES:
+            while len(self._known) > MAX_SHAPES:
                 self._known.popitem(last=False)
 
     def clear(self) -> list[_Known]:
@@ -147,9 +147,9 @@ class _Recorded:
         return sum(found[1].nbytes for found in self._known.values() if found and found[0].device is device)
 
     def _record(self, x: Tensor) -> _Known:
-        from tallow.backends.cuda.memory import ask_back
+        from tallow.backends.cuda.memory import register_eviction
 
-        ask_back(give_up)
+        register_eviction(evict)
         read, encoder = x.copy(), self._encoder
         try:
             # A function that held this object would make a cycle, and memory that waits for the collector.

@@ -17,7 +17,7 @@ def free_bytes(device: Device = CPU) -> int | None:
     is less. Pages of cached files, which can be dropped, count as free.
     """
     if device.kind != "cpu":
-        from tallow.runtime.cards import memory_info
+        from tallow.runtime.gpu import memory_info
 
         return memory_info(device).free
     available = _meminfo("MemAvailable")

@@ -43,7 +43,7 @@ class Text:
     ) -> None:
         self._tokenizer = tokenizer
         self.templates = template or ChatTemplate({})
-        self.ends = ends
+        self.eos_token_ids = ends
         self.defaults = dict(defaults or {})
         self.where = where
 

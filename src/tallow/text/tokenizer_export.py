@@ -107,8 +107,8 @@ def _special(text: Text, ids: Mapping[str, int]) -> dict[str, Any]:
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
         if (id := ids.get(tokens.get(f"{key}_token", ""))) is not None:
             said[f"{name}_token_id"] = id
-    if "eos_token_id" not in said and text.ends:
-        said["eos_token_id"] = min(text.ends)
+    if "eos_token_id" not in said and text.eos_token_ids:
+        said["eos_token_id"] = min(text.eos_token_ids)
     before, after = text.tokenizer.before, text.tokenizer.after
     said |= {"add_bos_token": bool(before), "add_eos_token": bool(after)}
     if before:

@@ -36,7 +36,7 @@ from tallow.weights.source import Source
 Shape = int | Sequence[int]
 log = logging.getLogger("tallow.weights")
 
-_MOST_BITS = {"int8": 9, "fp8": 9, "int4": 5}  # of a number with its scale that may stay as it is
+_MAX_BITS = {"int8": 9, "fp8": 9, "int4": 5}  # of a number with its scale that may stay as it is
 _BLOCK = 32  # columns of a block of Q4_1 or Q8_0
 
 
@@ -52,9 +52,9 @@ class VarBuilder:
         dtype: how to store weights and tensors. None keeps matrices as the file has them (GGUF's blocks and fp8 too, if
             the device's kernels work on their type; else they are widened to float16), and gives tensors in float32.
         quantize: how to store every matrix asked for with ``weight``, unless it is in so few bits already: ``"int8"``,
-            with one scale a row (but see ``in_groups``); ``"fp8"``, on GPUs of compute capability 8.9 and up: E4M3,
-            with one scale a row; or ``"int4"``: GGUF's Q4_1, and Q8_0 for tables of tokens. Tensors asked for with
-            ``get`` (biases, norms, convolutions, positions) are never quantised.
+            with one scale a row (but see ``with_quant_group_size``); ``"fp8"``, on GPUs of compute capability 8.9 and
+            up: E4M3, with one scale a row; or ``"int4"``: GGUF's Q4_1, and Q8_0 for tables of tokens. Tensors asked for
+            with ``get`` (biases, norms, convolutions, positions) are never quantised.
         rank: which of ``world`` equal slices a ``split`` weight gives.
         world: how many slices there are.
 
@@ -76,7 +76,7 @@ class VarBuilder:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if quantize is not None and quantize not in _MOST_BITS:
+        if quantize is not None and quantize not in _MAX_BITS:
             raise DTypeError(f"quantize={quantize!r}: there are 'int8', 'fp8' and 'int4'")
         if dtype is not None and dtypes.as_dtype(dtype).name not in STORAGES[:3]:
             raise DTypeError(
@@ -136,7 +136,7 @@ class VarBuilder:
         """This builder one level down: names are looked up under ``name`` (which may itself hold dots)."""
         return self._changed(prefix=self.full_name(str(name)) + ".")
 
-    def in_groups(self, columns: int) -> VarBuilder:
+    def with_quant_group_size(self, columns: int) -> VarBuilder:
         """This builder, but so many columns of int8 matrices share a scale, not all; rows of no whole groups do."""
         return self._changed(group=columns)
 
@@ -304,7 +304,7 @@ class VarBuilder:
         """How a matrix is to be stored."""
         blocks = array if isinstance(array, (BlockMatrix, Fp8Matrix)) and self._has_kernels(array) else None
         if self.quantize:
-            bits = _MOST_BITS["int8" if table else self.quantize] * array.shape[0] * array.shape[1]
+            bits = _MAX_BITS["int8" if table else self.quantize] * array.shape[0] * array.shape[1]
             if blocks is not None and 8 * blocks.nbytes <= bits:
                 return blocks.storage
             if self.quantize == "fp8":

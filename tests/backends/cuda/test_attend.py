@@ -8,10 +8,10 @@ from tallow import ops
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import error, in_any_order, needs_card, numbers
+from tests.backends.cuda.gpu import error, in_any_order, needs_gpu, numbers
 from tests.backends.cuda.test_fusion import NEAR, check, put
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 
 @pytest.mark.parametrize("dtype", NEAR)

@@ -9,10 +9,10 @@ import tallow as tl
 from tallow import ops
 from tallow.ops import KVCache
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import TOLERANCE, error, in_any_order, needs_card, numbers
+from tests.backends.cuda.gpu import TOLERANCE, error, in_any_order, needs_gpu, numbers
 from tests.backends.cuda.test_kernels import DTYPES, check, poisoned, some  # noqa: F401
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 
 @pytest.fixture(params=["this card's", "portable"])

@@ -10,9 +10,9 @@ from tallow.matrix.blocks import BY_NAME
 from tallow.matrix.quantize import quantize_int8
 from tallow.matrix.weight import BLOCK_STORAGES, Weight, make_weight
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
+from tests.backends.cuda.gpu import TOLERANCE, error, needs_gpu, numbers
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 
 def stored(storage, rows, columns, group=None):

@@ -9,9 +9,9 @@ import tallow as tl
 from tallow import ops
 from tallow.errors import ShapeError
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import needs_card, on_both
+from tests.backends.cuda.gpu import needs_gpu, on_both
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 DTYPES = ["bool", "int8", "bfloat16", "float32", "int64", "complex128"]
 some = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 

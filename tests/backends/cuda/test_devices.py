@@ -11,10 +11,10 @@ import tallow as tl
 from tallow.device import cuda_device_count
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import error, needs_card, numbers
+from tests.backends.cuda.gpu import error, needs_gpu, numbers
 from tests.backends.cuda.test_models import qwen
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 DTYPES = ["float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool"]
 
 
@@ -99,7 +99,9 @@ def test_a_second_card():
         assert [answer.ids for answer in sides[0]] == [answer.ids for answer in sides[1]]
     moved = qwen("cuda:0").to("cuda:1")
     ids = tl.asarray([[1, 2, 3]])
-    assert error(moved.hidden(ids, moved.new_cache(1, 8)), qwen("cpu").hidden(ids, qwen("cpu").new_cache(1, 8))) <= 2e-5
+    assert (
+        error(moved.forward(ids, moved.new_cache(1, 8)), qwen("cpu").forward(ids, qwen("cpu").new_cache(1, 8))) <= 2e-5
+    )
 
 
 FORKED = """

@@ -15,10 +15,10 @@ from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.random import RandomSource
 from tallow.weights.var_builder import VarBuilder
-from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
+from tests.backends.cuda.gpu import TOLERANCE, error, needs_gpu, numbers
 
 old = cuda_trouble(0) is None and compute_capability(0) < (8, 9)
-pytestmark = [*needs_card, pytest.mark.skipif(old, reason="the card has no fp8")]
+pytestmark = [*needs_gpu, pytest.mark.skipif(old, reason="the card has no fp8")]
 some = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 KINDS = ("rows", "blocks", "bands of one row")
 
@@ -218,8 +218,8 @@ def test_a_language_model_says_nearly_the_same():
     ):
         model = Qwen3(config, VarBuilder(source, **options))
         cache = model.new_cache(1, 50)
-        told = [model.logits(model.hidden(ids[:, :30], cache))]  # many rows
-        told += [model.logits(model.hidden(ids[:, 30 + i : 31 + i], cache)) for i in range(5)]  # one
+        told = [model.logits(model.forward(ids[:, :30], cache))]  # many rows
+        told += [model.logits(model.forward(ids[:, 30 + i : 31 + i], cache)) for i in range(5)]  # one
         sides.append([each.float().to("cpu") for each in told])
     off = max(error(rounded, exact) for exact, rounded, *_ in zip(*sides, strict=True))
     assert off <= 0.16

@@ -11,10 +11,10 @@ from tallow.matrix.weight import make_weight
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import TOLERANCE, error, needs_card, numbers
+from tests.backends.cuda.gpu import TOLERANCE, error, needs_gpu, numbers
 from tests.backends.cuda.test_blocks import CASES, stored
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 WIDTH = 256
 NEAR = {"float16": 2e-3, "bfloat16": 1.5e-2}
 some = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -9,14 +9,14 @@ import pytest
 
 import tallow as tl
 from tallow.nn import Module
-from tallow.runtime import cards, encoding
-from tallow.runtime.cards import Arriving, Feed
-from tallow.runtime.encoding import encode, in_turn
+from tallow.runtime import encoding, gpu
+from tallow.runtime.encoding import encode, pipelined
+from tallow.runtime.gpu import Arriving, BatchUploader
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import needs_card, numbers
+from tests.backends.cuda.gpu import needs_gpu, numbers
 from tests.models import tiny_dino
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 
 class Doubling(Module):
@@ -31,9 +31,9 @@ class Doubling(Module):
 
 @pytest.fixture(autouse=True)
 def nothing_recorded():
-    encoding.give_up()
+    encoding.evict()
     yield
-    encoding.give_up()
+    encoding.evict()
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_recordings_count_as_free(monkeypatch):
     recorded(encoder, (3, 4), (5, 6))
     assert encoding.nbytes(tl.Device("cuda")) == 2 * size
     assert tl.memory_info().kept >= 2 * size
-    encoding.give_up()
+    encoding.evict()
     assert encoding.nbytes(tl.Device("cuda")) == 0
     assert tl.memory_info().kept < size
 
@@ -164,7 +164,7 @@ def test_recordings_count_as_free(monkeypatch):
 def waits(monkeypatch):
     """Copies that have begun, in the order in which they were, and whether they have been waited for since."""
     found = []
-    copy, wait = cards._Pinned.copy, cards._Pinned.wait
+    copy, wait = gpu._Pinned.copy, gpu._Pinned.wait
 
     def begin(self, start, nbytes, stream):
         found.append([self.bytes.ptr, False])
@@ -175,15 +175,15 @@ def waits(monkeypatch):
         for each in found:
             each[1] |= each[0] == self.bytes.ptr
 
-    monkeypatch.setattr(cards._Pinned, "copy", begin)
-    monkeypatch.setattr(cards._Pinned, "wait", waited)
+    monkeypatch.setattr(gpu._Pinned, "copy", begin)
+    monkeypatch.setattr(gpu._Pinned, "wait", waited)
     return found
 
 
 @pytest.mark.parametrize("leave", ["close", "collect", "error", "interrupt"])
 def test_memory_is_not_lent_while_a_copy_uses_it(waits, no_collector, leave):
     """A page-locked buffer goes back to its pool when nobody holds it: every copy must then be done."""
-    reader = in_turn(work_on(Feed(tl.Device("cuda"))), batches_until(leave))
+    reader = pipelined(work_on(BatchUploader(tl.Device("cuda"))), batches_until(leave))
     assert np.array_equal(next(reader)[1][0], 2 * numbers(4, 5))
     if leave == "close":
         reader.close()
@@ -206,7 +206,7 @@ def work_on(feed):
 
 
 def test_a_copy_that_is_interrupted_is_waited_for(monkeypatch):
-    memory, done = cards._Pinned(64), []
+    memory, done = gpu._Pinned(64), []
 
     class Event:
         def synchronize(self):

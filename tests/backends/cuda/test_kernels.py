@@ -15,9 +15,9 @@ from tallow.ops.dispatch import OPERATIONS
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
-from tests.backends.cuda.card import TOLERANCE, error, in_any_order, needs_card, numbers, on_both
+from tests.backends.cuda.gpu import TOLERANCE, error, in_any_order, needs_gpu, numbers, on_both
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 DTYPES = ["float32", "float16", "bfloat16"]
 some = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 

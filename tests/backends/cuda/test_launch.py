@@ -13,9 +13,9 @@ import tallow as tl
 from tallow import ops
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import needs_card, numbers
+from tests.backends.cuda.gpu import needs_gpu, numbers
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 
 def test_what_no_kernel_takes():

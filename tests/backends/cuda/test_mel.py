@@ -10,9 +10,9 @@ from tallow.media import mel_filters
 from tallow.ops.dispatch import OPERATIONS
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import error, needs_card, numbers
+from tests.backends.cuda.gpu import error, needs_gpu, numbers
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 SIZES = [1, 2, 3, 5, 16, 25, 27, 35, 60, 64, 120, 250, 256, 400, 441, 480, 512, 768, 800, 1000, 1024, 4096]
 
 

@@ -14,12 +14,12 @@ from tallow.ops import linear
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
-from tests.backends.cuda.card import needs_card, numbers
+from tests.backends.cuda.gpu import needs_gpu, numbers
 from tests.backends.cuda.test_models import qwen
 from tests.models import tiny_dino
 
 pytestmark = [
-    *needs_card,
+    *needs_gpu,
     pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="fills the card, which other tests are using"),
 ]
 MB = 1_000_000
@@ -130,7 +130,7 @@ def test_a_long_prompt_that_does_not_fit(leave):
     model.generate([3, 1, 4], max_tokens=2, temperature=0)
     leave(60 * MB)
     with pytest.raises(tl.OutOfMemoryError):
-        model.hidden(Tensor(ids), model.new_cache(64, 400))
+        model.forward(Tensor(ids), model.new_cache(64, 400))
     assert len(model.generate([3, 1, 4], max_tokens=5, temperature=0, ignore_eos=True).ids) == 5
 
 

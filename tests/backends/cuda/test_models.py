@@ -7,7 +7,7 @@ import pytest
 
 import tallow as tl
 from tallow.engine import step
-from tallow.engine.step import DecodeStep, RecordedStep
+from tallow.engine.step import CapturedStep, Decoder
 from tallow.models.clap import Clap, ClapConfig
 from tallow.models.gemma3 import Gemma3, Gemma3Config
 from tallow.models.qwen3 import Qwen3, Qwen3Config
@@ -16,13 +16,13 @@ from tallow.models.whisper import Whisper, WhisperConfig
 from tallow.models.whisper.session import DecoderSession
 from tallow.ops import KVCache
 from tallow.runtime.capture import Recording
-from tallow.runtime.cards import Arriving
+from tallow.runtime.gpu import Arriving
 from tallow.runtime.memory import CHUNK
 from tallow.tensor import Tensor
 from tallow.weights.var_builder import VarBuilder
-from tests.backends.cuda.card import error, needs_card, numbers
+from tests.backends.cuda.gpu import error, needs_gpu, numbers
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 QWEN = {
     "vocab_size": 500, "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 512, "tie_word_embeddings": True,
@@ -49,7 +49,7 @@ def test_qwen3_reads_the_same(dtype, lengths):
     sides = []
     for model in (qwen("cpu"), qwen("cuda", dtype)):
         cache = model.new_cache(len(lengths), 200)
-        hidden = model.hidden(Tensor(ids), cache, counts)
+        hidden = model.forward(Tensor(ids), cache, counts)
         sides.append(model.logits(hidden[:, -1]))
     assert sides[1].device is tl.Device("cuda")
     assert sides[1].dtype.name == dtype
@@ -68,7 +68,7 @@ def test_gemma3_reads_and_writes_the_same(dtype):
     for model in (gemma("cpu"), gemma("cuda", dtype)):
         cache = model.new_cache(2, 80)
         assert cache.dtype.name == ("float32" if model.device.kind == "cpu" else dtype)
-        sides.append(model.logits(model.hidden(Tensor(ids), cache)[:, -1]).float())
+        sides.append(model.logits(model.forward(Tensor(ids), cache)[:, -1]).float())
         written.append(model.generate(ids[0].tolist(), max_tokens=30, temperature=0, ignore_eos=True).ids)
     assert error(sides[1], sides[0]) <= NEAR[dtype]
     assert dtype != "float32" or written[0] == written[1]
@@ -106,9 +106,9 @@ def test_log_probabilities_are_found_by_the_step(monkeypatch, how, logprobs):
     """Only ids and as many numbers leave the GPU, and the next step begins before they are looked at."""
     prompts, options = [[5, 9, 400], [1] * 90, [7]], {"max_tokens": 12, "temperature": 0, "ignore_eos": True} | how
     expected = qwen("cpu").generate(prompts, logprobs=logprobs, **options)
-    arrived, again, early = [], RecordedStep.again, []
+    arrived, again, early = [], CapturedStep.again, []
     monkeypatch.setattr(step, "Arriving", lambda x: arrived.append(x.shape) or Arriving(x))
-    monkeypatch.setattr(RecordedStep, "again", lambda self: early.append(1) or again(self))
+    monkeypatch.setattr(CapturedStep, "again", lambda self: early.append(1) or again(self))
     for written, right in zip(qwen("cuda").generate(prompts, logprobs=logprobs, **options), expected, strict=True):
         assert written.ids == right.ids
         for mine, theirs in zip(written.logprobs, right.logprobs, strict=True):
@@ -125,14 +125,14 @@ def test_a_prompt_is_cancelled_while_it_is_read(monkeypatch):
     cancel = threading.Event()
     cancel.set()
     assert qwen("cuda").generate([5, 9], cancel=cancel).finish_reason == "cancelled"
-    model, hidden = qwen("cuda"), Qwen3.hidden
+    model, hidden = qwen("cuda"), Qwen3.forward
     cancel.clear()
 
     def read(*args):
         cancel.set()
         return hidden(model, *args)
 
-    model.hidden = read
+    model.forward = read
     results = model.generate([[5] * 300, [7]], max_tokens=4, temperature=0, cancel=cancel)
     assert [(result.ids, result.finish_reason) for result in results] == [([], "cancelled")] * 2
 
@@ -156,12 +156,12 @@ def test_replayed_steps_equal_eager_ones(dtype):
     eager, recorded = model.new_cache(2, 100), model.new_cache(2, 100)
     prompt = Tensor(np.random.default_rng(1).integers(0, 500, (2, 20)))
     for cache in (eager, recorded):
-        model.hidden(prompt, cache)
+        model.forward(prompt, cache)
     ids = Tensor(np.zeros((2, 1), np.int64)).to("cuda")
-    recording = Recording(lambda: model.logits(model.hidden(ids, recorded)), ids.device)
+    recording = Recording(lambda: model.logits(model.forward(ids, recorded)), ids.device)
     for at in range(5):
         now = np.full((2, 1), at)
-        expected = model.logits(model.hidden(Tensor(now), eager))
+        expected = model.logits(model.forward(Tensor(now), eager))
         if at:
             ids.storage.set(now)
             assert recording.replay() is recording.result
@@ -177,10 +177,10 @@ def test_steps_in_windows_are_recorded(dtype):
     prompt = Tensor(np.random.default_rng(1).integers(0, 500, (2, 20)))
     eager, cache = model.new_cache(2, 60), model.new_cache(2, 60)
     for each in (eager, cache):
-        model.hidden(prompt, each)
-    step = DecodeStep(model, cache)
+        model.forward(prompt, each)
+    step = Decoder(model, cache)
     for at in range(6):
-        expected = model.logits(model.hidden(Tensor(np.full((2, 1), at)), eager)).float()
+        expected = model.logits(model.forward(Tensor(np.full((2, 1), at)), eager)).float()
         found = np.stack(step([at, at], [[], []]))
         assert error(Tensor(found), expected) <= (1e-6 if dtype == "float32" else 2e-2)
     assert step.recordable
@@ -282,7 +282,7 @@ def test_encoders_are_recorded_when_a_shape_comes_again():
 def test_a_model_moves_to_the_card():
     model = qwen("cpu").to("cuda")
     cache = model.new_cache(1, 20)
-    assert error(model.hidden(tl.asarray([[1, 2, 3]]), cache), qwen("cpu").hidden(
+    assert error(model.forward(tl.asarray([[1, 2, 3]]), cache), qwen("cpu").forward(
         tl.asarray([[1, 2, 3]]), qwen("cpu").new_cache(1, 20))) <= 2e-5  # fmt: skip
 
 
@@ -296,8 +296,8 @@ def test_quantised_models_say_nearly_the_same(quantize, dtype):
         *(Qwen3(config, VarBuilder.random(0, dtype, kind, quantize=quantize)) for kind in ("cpu", "cuda")),
     ):
         cache = model.new_cache(1, 50)
-        model.hidden(ids[:, :30], cache)  # by a product of the widened matrix
-        sides.append(model.logits(model.hidden(ids[:, 30:], cache)).float().to("cpu"))
+        model.forward(ids[:, :30], cache)  # by a product of the widened matrix
+        sides.append(model.logits(model.forward(ids[:, 30:], cache)).float().to("cpu"))
     assert error(sides[2], sides[0]) <= 1.3 * error(sides[1], sides[0]) + NEAR[dtype]
     assert model.blocks[0].mlp.down.weight.storage == {"int8": "int8", "int4": "q4_1"}[quantize]
     assert len(model.generate([3, 1, 4], max_tokens=12, temperature=0, ignore_eos=True).ids) == 12

@@ -7,9 +7,9 @@ import tallow as tl
 from tallow import ops
 from tallow.ops.dispatch import OPERATIONS
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import needs_card, numbers
+from tests.backends.cuda.gpu import needs_gpu, numbers
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 UNARY = """
     abs ceil floor round trunc sign sqrt square negative positive reciprocal exp expm1 log log1p log2 log10 sin

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tallow import ops
 from tallow.ops import KVCache
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import TOLERANCE, error, in_any_order, needs_card, numbers
+from tests.backends.cuda.gpu import TOLERANCE, error, in_any_order, needs_gpu, numbers
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 ROWS, CAPACITY, HEADS, D = 4, 150, 2, 32
 
 
@@ -22,14 +22,14 @@ def test_rows_grow_shrink_change_places_and_are_repeated(data):
         rows, held = cpu.batch, cpu.lengths.tolist()
         action = data.draw(st.sampled_from(["append", "append", "append to the first", "truncate", "select", "grow"]))
         if action == "grow":
-            card = card.grown(card.capacity + 70)
+            card = card.resized(card.capacity + 70)
         elif action.startswith("append"):
             part = rows if action == "append" else data.draw(st.integers(1, rows))
             counts = [data.draw(st.integers(0, min(70, CAPACITY - length))) for length in held[:part]]
             n = max(counts)
             k, v = (Tensor(numbers(part, n, HEADS, D, seed=2 * step + i)) for i in range(2))
             for cache in (cpu, card):
-                to = cache if action == "append" else cache.first(part)
+                to = cache if action == "append" else cache.rows(part)
                 to.append(k.to(cache.device), v.to(cache.device), counts)
         elif action == "truncate":
             wanted = [data.draw(st.integers(0, length)) for length in held]

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 import tallow as tl
 from tallow import ops
 from tallow.engine.sampling import Sampling, candidates
-from tallow.engine.step import RecordedStep
+from tallow.engine.step import CapturedStep
 from tallow.ops.dispatch import OPERATIONS
 from tallow.runtime.capture import Recording
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import needs_card, numbers
+from tests.backends.cuda.gpu import needs_gpu, numbers
 from tests.backends.cuda.test_models import qwen
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 OPTIONS = [
     {}, {"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05}, {"top_k": 50, "top_p": 0.95, "min_p": 0.02}, {"top_k": 1},
     {"top_p": 1e-9}, {"top_k": 10**9, "top_p": 0.999999}, {"min_p": 1.0},
@@ -147,14 +147,14 @@ def test_qwen3_writes_the_same(options):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_rows_leave_while_the_card_is_behind(monkeypatch, temperature):
-    busy, again = tl.ones((4096, 4096), device="cuda"), RecordedStep.again
+    busy, again = tl.ones((4096, 4096), device="cuda"), CapturedStep.again
 
     def late(self):
         for _ in range(4):
             ops.linear(busy, busy)
         return again(self)
 
-    monkeypatch.setattr(RecordedStep, "again", late)
+    monkeypatch.setattr(CapturedStep, "again", late)
     prompts, options = [[5, 9, 400], [1] * 90, [7], [8, 8]], {"temperature": temperature, "seed": 4, "max_tokens": 25}
     whole = [answer.ids for answer in qwen("cpu").generate(prompts, ignore_eos=True, **options)]
     stop = [whole[1][5], whole[3][11]]
@@ -166,6 +166,6 @@ def test_rows_leave_while_the_card_is_behind(monkeypatch, temperature):
 
 def test_penalties_and_probabilities_are_seen_to_on_the_host():
     options = {"temperature": 0.9, "seed": 4, "max_tokens": 20, "ignore_eos": True}
-    for more in ({"repetition_penalty": 1.3}, {"logprobs": 2}, {"logit_bias": {3: 5.0}}, {"lookup": 3}):
+    for more in ({"repetition_penalty": 1.3}, {"logprobs": 2}, {"logit_bias": {3: 5.0}}, {"prompt_lookup_tokens": 3}):
         written = [qwen(device).generate([5, 9, 400], **options, **more).ids for device in ("cpu", "cuda")]
         assert written[0] == written[1]

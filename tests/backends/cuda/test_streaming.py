@@ -6,13 +6,13 @@ import pytest
 import tallow as tl
 from tallow import ops
 from tallow.ops.dispatch import OPERATIONS
-from tallow.runtime.cards import Feed
-from tallow.runtime.encoding import in_turn
+from tallow.runtime.encoding import pipelined
+from tallow.runtime.gpu import BatchUploader
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import TOLERANCE, error, needs_card
+from tests.backends.cuda.gpu import TOLERANCE, error, needs_gpu
 from tests.models import tiny_clap, tiny_dino
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -45,7 +45,7 @@ def test_pixels_that_lie_apart_and_other_types():
 
 def test_batches_arrive_whole_while_the_card_works():
     """Each is read by work that goes on long after the next has been brought."""
-    feed, square = Feed(tl.Device("cuda")), tl.ones((2048, 2048), device="cuda") / 2048
+    feed, square = BatchUploader(tl.Device("cuda")), tl.ones((2048, 2048), device="cuda") / 2048
     batches = [[random(size, size, seed=size + i) for i in range(3)] for size in (64, 300, 2000, 64, 1000, 1000, 3)]
 
     def work(batch):
@@ -54,7 +54,7 @@ def test_batches_arrive_whole_while_the_card_works():
             busy = busy @ square  # stays what it is: ones / 2048
         return x.float().reshape(3, -1).sum(1) * (busy[0, 0] * 2048.0)
 
-    found = [values for _, values in in_turn(work, batches)]
+    found = [values for _, values in pipelined(work, batches)]
     for batch, values in zip(batches, found, strict=True):
         np.testing.assert_allclose(values, [part.astype(np.float64).sum() for part in batch], rtol=1e-4)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tallow.tensor import Tensor
-from tests.backends.cuda.card import needs_card, numbers
+from tests.backends.cuda.gpu import needs_gpu, numbers
 from tests.backends.cuda.test_attention import attention_kernels  # noqa: F401
 from tests.backends.cuda.test_kernels import DTYPES, check, poisoned  # noqa: F401
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 
 def check_window(dtype, b, n, m, heads, d, window, lengths, masked=False, turned=False):

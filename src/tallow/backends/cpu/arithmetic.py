@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 _FLOAT32 = np.dtype(np.float32)
 _LARGE = 1 << 16  # numbers
-_MOST_AXES = 8  # see csrc/ops/arithmetic.h
+_MAX_AXES = 8  # see csrc/ops/arithmetic.h
 _HUGE = 1 << 100  # integers below it are numbers of float32
 _BINARY = ("subtract", "multiply", "divide", "maximum", "minimum")
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
@@ -43,7 +43,7 @@ def _computed(name: str, x: Array | None, y: Array | None, condition: Array | No
         shape = np.broadcast_shapes(*(operand.shape for operand in operands))
     except ValueError:
         return NotImplemented  # the reference says what does not fit
-    if len(shape) > _MOST_AXES:
+    if len(shape) > _MAX_AXES:
         return NotImplemented
     whole = shape or (1,)
     out = empty(whole, np.bool_ if name in _COMPARISONS else np.float32)

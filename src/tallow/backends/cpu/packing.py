@@ -20,7 +20,7 @@ _STORAGES = ("float32", "float16", "bfloat16", "int8")
 _BLOCKS = {  # numbers in csrc/kernels/matrix.h
     "q8_0": 5, "q4_0": 6, "q4_1": 7, "q5_0": 8, "q5_1": 9, "q4_k": 10, "q5_k": 11, "q6_k": 12,
 }  # fmt: skip
-_MOST_INT8_INPUTS = 2**31 // 127**2  # products of two bytes that a 32-bit sum holds
+_MAX_INT8_INPUTS = 2**31 // 127**2  # products of two bytes that a 32-bit sum holds
 
 
 class PackedMatrix:
@@ -125,7 +125,7 @@ def _pack_int8(array: Array | Int8Matrix, shape: tuple[int, ...], group: int | N
         array = _readable(array)
     size = shape[1] if group is None else group
     whole = size == shape[1]
-    if shape[1] > _MOST_INT8_INPUTS or not (whole or (size > 0 and size % 8 == 0 and 256 % size == 0)):
+    if shape[1] > _MAX_INT8_INPUTS or not (whole or (size > 0 and size % 8 == 0 and 256 % size == 0)):
         return quantize_int8(array, group) if scales is None else Int8Matrix(array.copy(), scales.copy())
     if not whole and (shape[1] % size or not shape[1]):
         raise ShapeError(f"pack: groups of {group} do not divide {shape[1]} columns")

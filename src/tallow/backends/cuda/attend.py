@@ -12,7 +12,7 @@ _THREADS = 256  # of a block: see attend.cu
 _WARPS = _THREADS // 32
 _STREAM = {"AT_ONCE": 4, "DEPTH": 2}  # see attend.cu
 _UNDER_WAY = _STREAM["AT_ONCE"] * _STREAM["DEPTH"] * 2 * 16 * _THREADS  # bytes of keys and values
-_MOST_BLOCKS = 8  # of a cluster: what every card can have
+_MAX_BLOCKS = 8  # of a cluster: what every card can have
 
 
 def attention(out: Any, q: Any, cache: KVCache, scale: float, window: int) -> bool:
@@ -61,7 +61,7 @@ def _cluster(work: int, results: int, nbytes: int) -> int:
     """
     blocks = 1
     while (
-        2 * blocks <= _MOST_BLOCKS
+        2 * blocks <= _MAX_BLOCKS
         and 2 * blocks * work <= multiprocessors()
         and 16 * blocks <= results
         and 16 * _THREADS * blocks < nbytes

@@ -30,10 +30,10 @@ from tallow.ops.rope import check_rope
 from tallow.tensor import Tensor
 
 _NO_WINDOW = 1 << 30  # wider than any row
-_MOST_QUERIES = 4  # of a block of the split kernel: more do not fit its registers
+_MAX_QUERIES = 4  # of a block of the split kernel: more do not fit its registers
 _SPLIT_UP_TO = 32  # queries that share a head's keys; beyond, the tensor cores pay
 _KEYS_OF_A_SPLIT = 128
-_MOST_SPLITS = 32
+_MAX_SPLITS = 32
 _SHORT = 512  # keys that one block goes through
 _BUSY = 264  # blocks: two for each multiprocessor of a large card
 
@@ -144,10 +144,10 @@ def _split(
     group = heads // kv_heads
     seen = min(m, window + n - 1)  # keys of a row, at most
     short = seen <= _SHORT and b * heads * n <= _BUSY  # then more blocks, for keys that are read again are near
-    at_once = 1 if short else min(_MOST_QUERIES, 1 << (n * group - 1).bit_length())
+    at_once = 1 if short else min(_MAX_QUERIES, 1 << (n * group - 1).bit_length())
     threads = 512 if short and keys.dtype != np.float32 else 256
     rows = kv_heads * -(-n * group // at_once)
-    splits = 1 if short else max(1, min(_MOST_SPLITS, -(-seen // _KEYS_OF_A_SPLIT), -(-_BUSY // (rows * b))))
+    splits = 1 if short else max(1, min(_MAX_SPLITS, -(-seen // _KEYS_OF_A_SPLIT), -(-_BUSY // (rows * b))))
     if rows * b > TICKETS:
         splits = 1
     scratch = cupy.empty(splits * rows * b * at_once * (d + 2), cupy.float32)
@@ -308,7 +308,9 @@ def kv_append(k: Tensor, v: Tensor, cache: KVCache, counts: Any = None) -> Any:
             *strides(new_keys)[:3], *strides(new_values)[:3],
         )  # fmt: skip
         launch = functools.partial(run, (b * n,), (min(256, -(-heads * d // 32) * 32),), arguments)
-        waits = counts is None and graph.recording() and fusion.wait(fusion.Append(cache, new_keys, new_values, launch))
+        waits = (
+            counts is None and graph.recording() and fusion.defer(fusion.Append(cache, new_keys, new_values, launch))
+        )
         if not waits:
             launch()
         graph.grow(cache, n if counts is None else counts)

@@ -43,11 +43,11 @@ struct Softmax {
 // Makes weights of a tile's scores. Keys from `all_see` on may not be seen, from `visible` on they are not.
 template <int N>
 DEVICE void weigh(float (&scores)[N], Softmax& softmax, float factor, int first_key, int all_see, const int (&visible)[2]) {
-    constexpr int COLUMNS = 2 * N, MOST = COLUMNS - 16;  // an image's patches leave less than 16 columns
-    if (all_see < first_key + MOST)
+    constexpr int COLUMNS = 2 * N, MAX = COLUMNS - 16;  // an image's patches leave less than 16 columns
+    if (all_see < first_key + MAX)
         hide<0, COLUMNS>(scores, first_key, visible);
     else if (all_see < first_key + COLUMNS)
-        hide<MOST, COLUMNS>(scores, first_key, visible);
+        hide<MAX, COLUMNS>(scores, first_key, visible);
     float most[4] = {softmax.highest[0], softmax.highest[0], softmax.highest[1], softmax.highest[1]};
 #pragma unroll
     for (int i = 0; i < N; ++i) most[i % 4] = fmaxf(most[i % 4], scores[i]);

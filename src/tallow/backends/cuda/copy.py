@@ -14,9 +14,9 @@ from tallow.ops.operands import same_device
 from tallow.tensor import Tensor
 
 _VECTORS = {16: "uint4", 8: "uint2", 4: "u32", 2: "u16", 1: "u8"}
-_MOST_AXES = 6
+_MAX_AXES = 6
 _THREADS = 256
-_MOST_BLOCKS = 2112  # 16 for each multiprocessor of a large card
+_MAX_BLOCKS = 2112  # 16 for each multiprocessor of a large card
 
 
 def copy_into(to: Any, source: Any) -> None:
@@ -28,13 +28,13 @@ def copy_into(to: Any, source: Any) -> None:
     addresses = [to.data.ptr, source.data.ptr]
     size = next(v for v in _VECTORS if not any(number % v for number in (*addresses, *_lengths(axes))))
     vectors = to.nbytes // size
-    if len(axes) > _MOST_AXES or vectors >= 1 << 31:
+    if len(axes) > _MAX_AXES or vectors >= 1 << 31:
         to[...] = source
         return
     axes = [(count, a // size, b // size) for count, a, b in axes[:-1]] + [(axes[-1][0] // size, 1, 1)]
     run = function("copy", "copy", V=_VECTORS[size], AXES=len(axes))
     columns = [value for column in zip(*axes, strict=True) for value in column]
-    run((min(-(-vectors // _THREADS), _MOST_BLOCKS),), (_THREADS,), (to, source, vectors, *columns))
+    run((min(-(-vectors // _THREADS), _MAX_BLOCKS),), (_THREADS,), (to, source, vectors, *columns))
 
 
 @kernel("concat", "cuda")

@@ -36,7 +36,7 @@ _LACK, _NOT_SUPPORTED = 3, 15  # CUBLAS_STATUS_ALLOC_FAILED, …_NOT_SUPPORTED
 _TRANSPOSE_A, _EPILOGUE, _BIAS_POINTER = 3, 7, 8  # cublasLtMatmulDescAttributes_t
 _SCALE_POINTERS, _SCALE_MODES = (17, 18), (31, 32)  # of A and B
 _EPILOGUE_NONE, _EPILOGUE_BIAS = 1, 4
-_MOST_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
+_MAX_WORKSPACE = 1  # cublasLtMatmulPreferenceAttributes_t
 _ALIGNMENTS = (5, 6, 7, 8)  # of A, B, C and D
 _WORKSPACE = 32 << 20  # bytes that an algorithm may ask for
 _CANDIDATES = 16  # algorithms of a product that are asked for
@@ -131,7 +131,7 @@ class _Plan:
     def _named(self, workspace: int, aligned: int) -> list[tuple[Any, int]]:
         """The algorithms that cuBLASLt's heuristics name, the one they think the fastest first."""
         preference = _Owned("MatmulPreference")
-        _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MOST_WORKSPACE, ctypes.c_size_t(workspace))
+        _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, _MAX_WORKSPACE, ctypes.c_size_t(workspace))
         for attribute in _ALIGNMENTS:
             _set_attribute("cublasLtMatmulPreferenceSetAttribute", preference, attribute, ctypes.c_uint32(aligned))
         found, count = (_Found * _CANDIDATES)(), ctypes.c_int()

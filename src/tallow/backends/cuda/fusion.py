@@ -16,7 +16,7 @@ from tallow.backends.cuda import graph
 from tallow.backends.cuda.kernels import NAMES, capability
 from tallow.ops.kv_cache import KVCache
 
-_MOST_BYTES = 31 << 10  # of normalised rows, and of the norm's parameters, which every block keeps beside others
+_MAX_BYTES = 31 << 10  # of normalised rows, and of the norm's parameters, which every block keeps beside others
 _ROWS = 8  # that a kernel takes which is bound by reading its weight
 
 
@@ -89,13 +89,13 @@ class Append(NamedTuple):
         return alike and (self.q is None or self.turned.data.ptr == q.data.ptr)
 
 
-def wait(what: Norm | Append) -> bool:
+def defer(what: Norm | Append) -> bool:
     """Whether it waits now for the kernel that does it."""
     now = graph.recorded()
     if now is None:
         return False
     if isinstance(what, Norm):
-        fits = what.nbytes <= _MOST_BYTES and what.x.size <= _ROWS * what.x.shape[-1]
+        fits = what.nbytes <= _MAX_BYTES and what.x.size <= _ROWS * what.x.shape[-1]
     else:
         fits = what.k.dtype != np.float32 and what.k.dtype in NAMES and capability() >= (9, 0)
         what = what._replace(early=what.cache.held.storage.data.ptr not in now.grown)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import cupy
 import numpy as np
 
-from tallow.backends.cuda.memory import allocated, explaining, is_lack, release
+from tallow.backends.cuda.memory import allocated, explaining, is_oom, release
 from tallow.device import Device
 from tallow.errors import CaptureError
 from tallow.ops import dispatch
@@ -166,7 +166,7 @@ def _checked(
             flush()
         return run()
     except RuntimeError as error:
-        if isinstance(error, CaptureError) or is_lack(error):
+        if isinstance(error, CaptureError) or is_oom(error):
             raise
         raise CaptureError(f"{op.name} cannot be recorded: {error}") from error
 

@@ -30,7 +30,7 @@ _EARLY = (ctypes.c_int * 18)(6, 0, 1)  # CUlaunchAttribute: CU_LAUNCH_ATTRIBUTE_
 _TOGETHER = (ctypes.c_int * 18)(2, 0, 1)  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE, true
 _EARLY_ADDRESS, _TOGETHER_ADDRESS = ctypes.addressof(_EARLY), ctypes.addressof(_TOGETHER)
 _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 0  # CU_LAUNCH_PARAM_…
-_MOST_BYTES = 4096  # of a kernel's arguments
+_MAX_BYTES = 4096  # of a kernel's arguments
 
 
 class _Room(threading.local):
@@ -41,7 +41,7 @@ class _Room(threading.local):
     def prepare(self) -> None:
         """To be done before the thread's first launch."""
         cupy.cuda.runtime.memGetInfo()  # gives the thread the card's context, without which the driver does nothing
-        self.words = ctypes.create_string_buffer(struct.calcsize(_CONFIG) + _MOST_BYTES)
+        self.words = ctypes.create_string_buffer(struct.calcsize(_CONFIG) + _MAX_BYTES)
         self.config = ctypes.addressof(self.words)
         self.size = ctypes.c_size_t()  # of the arguments
         where = self.config + struct.calcsize(_CONFIG), ctypes.addressof(self.size)

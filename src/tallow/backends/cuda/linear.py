@@ -60,10 +60,10 @@ def linear(
         return Tensor(out, x.device)
     offset, factor = _vectors(bias, scale)
     added = None if residual is None else residual.storage
-    if _few_fit(rows, count, distance, matrix):
-        _few(out, rows, distance, matrix, offset, activation, factor, added)
+    if _matvec_fits(rows, count, distance, matrix):
+        _matvec(out, rows, distance, matrix, offset, activation, factor, added)
     elif matrix.dtype == dtype:
-        _many(out, rows, distance, matrix, offset, activation, factor, added)
+        _gemm(out, rows, distance, matrix, offset, activation, factor, added)
     else:
         return NotImplemented
     return Tensor(out, x.device)
@@ -97,7 +97,7 @@ def _eight_bits(
         return NotImplemented
     check_linear(x.shape, matrix.shape, bias, scale, residual, activation)
     rows, count, distance = matrix_of(x.storage)
-    few = _few_fit(rows, count, distance, matrix)
+    few = _matvec_fits(rows, count, distance, matrix)
     scaling = fp8.scaling(matrix, dtype) if _even(rows, distance) else None
     if not few and scaling is None:
         wide = Tensor(matrix.widened(dtype), x.device)
@@ -106,12 +106,12 @@ def _eight_bits(
     added = None if residual is None else residual.storage
     if few:
         out = cupy.empty((count, matrix.shape[0]), dtype)
-        _few(out, rows, distance, matrix, offset, activation, factor, added)
+        _matvec(out, rows, distance, matrix, offset, activation, factor, added)
     else:
         codes, scales = fp8.quantise(rows, count, matrix.shape[1], distance, grouped=scaling is cublaslt.BLOCKS)
         padded = cupy.empty((len(codes), matrix.shape[0]), dtype)
         out, scaled = padded[:count], (scaling, matrix.scales, scales)
-        _many(out, codes, matrix.shape[1], matrix.codes, offset, activation, factor, added, padded, scaled)
+        _gemm(out, codes, matrix.shape[1], matrix.codes, offset, activation, factor, added, padded, scaled)
     return Tensor(out.reshape((*x.shape[:-1], matrix.shape[0])), x.device)
 
 
@@ -141,13 +141,13 @@ def _even(array: Any, distance: int) -> bool:
     return not (array.data.ptr % 16 or distance * array.itemsize % 16)
 
 
-def _few_fit(x: Any, count: int, distance: int, matrix: Any) -> bool:
-    """Whether ``_few`` takes so many rows of x, and a weight as it lies."""
+def _matvec_fits(x: Any, count: int, distance: int, matrix: Any) -> bool:
+    """Whether ``_matvec`` takes so many rows of x, and a weight as it lies."""
     numbers = matrix.codes if isinstance(matrix, CudaFp8) else matrix
     return count <= FEW and _even(numbers, matrix.shape[1]) and _even(x, distance)
 
 
-def _few(
+def _matvec(
     out: Any,
     x: Any,
     distance: int,
@@ -218,8 +218,8 @@ def linear_glu(x: Tensor, weight: Weight | Tensor, activation: str = "silu") -> 
     out = cupy.empty((*x.shape[:-1], width), x.storage.dtype)
     if isinstance(matrix, CudaBlocks) and count <= FEW_OF_BLOCKS and width % HEIGHT == 0:
         multiply(out, rows, distance, matrix, activation=ACTIVATIONS[activation], gated=True)
-    elif not isinstance(matrix, CudaBlocks) and _few_fit(rows, count, distance, matrix):
-        _few(out, rows, distance, matrix, activation=activation, gated=True)
+    elif not isinstance(matrix, CudaBlocks) and _matvec_fits(rows, count, distance, matrix):
+        _matvec(out, rows, distance, matrix, activation=activation, gated=True)
     else:
         both = linear(x, weight)
         if both is NotImplemented:
@@ -228,7 +228,7 @@ def linear_glu(x: Tensor, weight: Weight | Tensor, activation: str = "silu") -> 
     return Tensor(out, x.device)
 
 
-def _many(
+def _gemm(
     out: Any,
     x: Any,
     distance: int,

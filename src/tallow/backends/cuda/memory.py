@@ -20,18 +20,18 @@ _ADVICE = "let go of models or tensors, or take a smaller batch, fewer max_token
 _LACK = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 
 
-givers: list[Callable[[], None]] = []
+eviction_callbacks: list[Callable[[], None]] = []
 """What lets go of memory that is kept for later: called where memory lacks."""
 
 
-def ask_back(give: Callable[[], None]) -> bool:
+def register_eviction(give: Callable[[], None]) -> bool:
     """Have ``give`` called where memory lacks.
 
     Returns:
         Whether tensors ask for it too: not if they get their memory from an allocator of the user's own.
     """
-    if give not in givers:
-        givers.append(give)
+    if give not in eviction_callbacks:
+        eviction_callbacks.append(give)
     if cupy.cuda.get_allocator() == cupy.get_default_memory_pool().malloc:
         with contextlib.suppress(ValueError):  # the caller is inside CuPy's ``using_allocator``
             cupy.cuda.set_allocator(allocate)
@@ -40,7 +40,7 @@ def ask_back(give: Callable[[], None]) -> bool:
 
 def make_room() -> None:
     """Give back to the card whatever can be missed."""
-    for give in list(givers):
+    for give in list(eviction_callbacks):
         give()
     cupy.get_default_memory_pool().free_all_blocks()
 
@@ -50,7 +50,7 @@ def allocated(malloc: Callable[[int], Any], nbytes: int) -> Any:
     try:
         return malloc(nbytes)
     except (MemoryError, RuntimeError) as error:
-        if not is_lack(error):
+        if not is_oom(error):
             raise
     make_room()
     return malloc(nbytes)
@@ -61,7 +61,7 @@ def allocate(nbytes: int) -> Any:
     return allocated(cupy.get_default_memory_pool().malloc, nbytes)
 
 
-def is_lack(error: BaseException) -> bool:
+def is_oom(error: BaseException) -> bool:
     """Whether an error of CuPy's says that memory has run out."""
     if isinstance(error, CUDARuntimeError | CUDADriverError):
         return bool(error.status == _LACK)
@@ -77,7 +77,7 @@ def explained(what: str, error: BaseException) -> TallowError | None:
         what: could not be done.
         error: was raised.
     """
-    if is_lack(error):
+    if is_oom(error):
         release(error)
         asked = re.search(r"([\d,]+) bytes", str(error))
         return OutOfMemoryError(lack(what, int(asked[1].replace(",", "")) if asked else None))

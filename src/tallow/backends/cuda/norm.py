@@ -14,8 +14,8 @@ from tallow.ops.dispatch import kernel
 from tallow.ops.norm import check_norm
 from tallow.tensor import Tensor
 
-_MOST_NUMBERS = 64  # that a thread keeps in registers
-_MOST_OF_A_WARP = 40  # numbers of a thread up to which one warp does a row faster than several
+_MAX_NUMBERS = 64  # that a thread keeps in registers
+_MAX_OF_A_WARP = 40  # numbers of a thread up to which one warp does a row faster than several
 _ENOUGH_WARPS = 2112  # to keep a card busy: 16 for each multiprocessor of a large one
 
 
@@ -48,10 +48,10 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     size = vector(array, *given, width=width)
     vectors = width // size
     threads = 1 << (vectors - 1).bit_length() if vectors <= 32 else 128 if vectors <= 512 else 512
-    if rows >= _ENOUGH_WARPS and vectors * size <= 32 * _MOST_OF_A_WARP:
+    if rows >= _ENOUGH_WARPS and vectors * size <= 32 * _MAX_OF_A_WARP:
         threads = min(threads, 32)  # a row is a warp's, which waits for no other
     count = -(-vectors // threads)
-    if count * size > _MOST_NUMBERS or rows >= 1 << 32:
+    if count * size > _MAX_NUMBERS or rows >= 1 << 32:
         return NotImplemented
 
     run = function("norm", name, T=NAMES[array.dtype], W=NAMES[given[0].dtype], ROW=threads, VECTOR=size, COUNT=count)
@@ -59,6 +59,6 @@ def _normalised(name: str, x: Tensor, parameters: tuple[Any, ...], eps: float) -
     arguments = (out, array, *given, rows, width, inner, outer_stride, inner_stride, float(eps))
     launch = functools.partial(run, (-(-rows * threads // block),), (block,), arguments)
     shift = given[1] if len(given) > 1 else None
-    if not graph.recording() or not fusion.wait(fusion.Norm(out, array, given[0], shift, eps, launch)):
+    if not graph.recording() or not fusion.defer(fusion.Norm(out, array, given[0], shift, eps, launch)):
         launch()
     return Tensor(out, x.device)

@@ -14,7 +14,7 @@ from tallow.tensor import Tensor
 
 _THREADS = 256
 _NUMBERS = 4096  # of a row that a block looks through
-_MOST_ROWS = 1024
+_MAX_ROWS = 1024
 
 
 @kernel("next_positions", "cuda")
@@ -53,7 +53,7 @@ def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> 
     if array.dtype not in NAMES or not array.ndim or axis not in (-1, array.ndim - 1) or not array.size:
         return NotImplemented
     array, rows, distance = matrix_of(array)
-    if rows > min(_MOST_ROWS, TICKETS) or array.shape[-1] >= 1 << 32:
+    if rows > min(_MAX_ROWS, TICKETS) or array.shape[-1] >= 1 << 32:
         return NotImplemented
     blocks = min(64, -(-array.shape[-1] // _NUMBERS))
     out, scratch = cupy.empty(rows, np.int64), cupy.empty(rows * blocks, np.uint64)

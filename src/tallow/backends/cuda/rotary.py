@@ -80,7 +80,7 @@ def rope_append(
         int(interleaved), float(eps),
     )  # fmt: skip
     launch = functools.partial(run, (b * n, -(-(heads + 2 * kv_heads) * lanes // THREADS)), (THREADS,), arguments)
-    waits = added is None and graph.recording() and fusion.wait(
+    waits = added is None and graph.recording() and fusion.defer(
         fusion.Append(cache, keys, values, launch, queries, turning, (q_gain, k_gain), eps, interleaved, out)
     )  # fmt: skip
     if not waits:

@@ -14,7 +14,7 @@ from tallow.ops.sample import check_sample
 from tallow.tensor import Tensor
 
 _PARTS = 256  # blocks of a row, at most
-_LEAST = 1024  # numbers of a row that are worth a block
+_MIN = 1024  # numbers of a row that are worth a block
 _MANY = 4096  # of a block that make it worth being large
 _DIGITS = {"bf16": 2, "f16": 3, "f32": 4}
 _SEARCHES = 3
@@ -55,7 +55,7 @@ def sample(
     for first in range(0, rows, most):
         part = slice(first, min(first + most, rows))
         count = part.stop - part.start
-        blocks = max(1, min(most // count, _PARTS, vocab // _LEAST))
+        blocks = max(1, min(most // count, _PARTS, vocab // _MIN))
         threads = 512 if vocab // blocks <= _MANY else 1024
         run = function("sample", "sample", T=name, DIGITS=_DIGITS[name], THREADS=threads)
         operands = (out[part], x[part], fixed[part], held[part], _shared(most, _DIGITS[name]), vocab, distance)

@@ -19,8 +19,8 @@ from tallow.models.clap.config import ClapConfig, FeatureConfig
 from tallow.models.clap.features import ClapFeatures, Clip
 from tallow.models.clap.text import TextEncoder
 from tallow.nn import Linear, Module
-from tallow.runtime.cards import Feed
-from tallow.runtime.encoding import encode, in_turn
+from tallow.runtime.encoding import encode, pipelined
+from tallow.runtime.gpu import BatchUploader
 from tallow.runtime.resident import use
 from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
@@ -162,13 +162,13 @@ class Clap(Module):
         recordings: Any = [sounds] if single else sounds
         found: list[list[tuple[Array, int]]] = [[] for _ in recordings]  # of each sound: vectors, and samples they add
         works = (self._clips(i, sound, long, seed, sampling_rate) for i, sound in enumerate(recordings))
-        bring = Feed(self.logit_scale.device) if on_card else None
+        bring = BatchUploader(self.logit_scale.device) if on_card else None
         with span("embed_audio", sounds=len(recordings)), use(self), ExitStack() as stack:
             readers: Iterator[Any] = works
             if on_card:
                 readers = stack.enter_context(closing(side_by_side(works, get_num_threads(), _AHEAD)))
             batches = _batches(_all(readers, progress), most)
-            for batch, vectors in in_turn(lambda batch: self._encode([clip for _, clip, _ in batch], bring), batches):
+            for batch, vectors in pipelined(lambda batch: self._encode([clip for _, clip, _ in batch], bring), batches):
                 for (sound, _, fresh), vector in zip(batch, vectors, strict=True):
                     found[sound].append((vector, fresh))
         if long == "windows":
@@ -247,7 +247,7 @@ class Clap(Module):
         """Clips to rows of length 1: (clips, projection_dim)."""
         return self._encode(clips).to("cpu")
 
-    def _encode(self, clips: Sequence[Any], bring: Feed | None = None) -> Tensor:
+    def _encode(self, clips: Sequence[Any], bring: BatchUploader | None = None) -> Tensor:
         if bring is not None and isinstance(clips[0], np.ndarray):
             mels = [self.features.spectrograms(part) for part in bring(clips).split(_AT_ONCE)]
             mel = ops.concat(mels).to(self.logit_scale)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tallow.errors import WeightsError
-from tallow.models.settings import Settings
+from tallow.models.config_reader import ConfigReader
 
 TRUNCATIONS = ("rand_trunc", "fusion")
 PADDINGS = ("repeatpad", "repeat", "pad")
@@ -51,29 +51,29 @@ class AudioConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> AudioConfig:
         """Take the sizes out of ``audio_config``. Raises WeightsError for what is senseless or computed otherwise."""
-        said = Settings(config, "CLAP's audio_config")
+        reader = ConfigReader(config, "CLAP's audio_config")
         for key, value in {"hidden_act": "gelu", "qkv_bias": True, "enable_patch_layer_norm": True,
                            "patch_embed_input_channels": 1}.items():  # fmt: skip
-            said.expect(key, value)
-        patch = said.size("patch_size", 4)
-        said.expect("patch_stride", [patch, patch])
+            reader.expect(key, value)
+        patch = reader.size("patch_size", 4)
+        reader.expect("patch_stride", [patch, patch])
         found = cls(
-            num_mel_bins=said.size("num_mel_bins", 64),
-            spec_size=said.size("spec_size", 256),
+            num_mel_bins=reader.size("num_mel_bins", 64),
+            spec_size=reader.size("spec_size", 256),
             patch_size=patch,
-            window_size=said.size("window_size", 8),
-            patch_embeds_hidden_size=said.size("patch_embeds_hidden_size", 96),
-            depths=said.sizes("depths", (2, 2, 6, 2)),
-            num_attention_heads=said.sizes("num_attention_heads", (4, 8, 16, 32)),
-            mlp_ratio=said.real("mlp_ratio", 4.0),
-            enable_fusion=said.flag("enable_fusion", False),
-            aff_block_r=said.size("aff_block_r", 4),
-            layer_norm_eps=said.real("layer_norm_eps", 1e-5),
+            window_size=reader.size("window_size", 8),
+            patch_embeds_hidden_size=reader.size("patch_embeds_hidden_size", 96),
+            depths=reader.sizes("depths", (2, 2, 6, 2)),
+            num_attention_heads=reader.sizes("num_attention_heads", (4, 8, 16, 32)),
+            mlp_ratio=reader.real("mlp_ratio", 4.0),
+            enable_fusion=reader.flag("enable_fusion", False),
+            aff_block_r=reader.size("aff_block_r", 4),
+            layer_norm_eps=reader.real("layer_norm_eps", 1e-5),
         )
         if found.enable_fusion and config.get("fusion_type") == "channel_map":
             raise WeightsError("config.json of a CLAP: fusion_type 'channel_map' is not computed; there is 'aff_2d'")
         found._check()
-        said.expect("hidden_size", found.hidden_size)
+        reader.expect("hidden_size", found.hidden_size)
         return found
 
     def _check(self) -> None:
@@ -116,21 +116,21 @@ class TextConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> TextConfig:
         """Take the sizes out of ``text_config``. Raises WeightsError for what is senseless or computed otherwise."""
-        said = Settings(config, "CLAP's text_config")
-        said.expect("hidden_act", "gelu")
-        vocab = said.size("vocab_size", 50265)
+        reader = ConfigReader(config, "CLAP's text_config")
+        reader.expect("hidden_act", "gelu")
+        vocab = reader.size("vocab_size", 50265)
         found = cls(
             vocab_size=vocab,
-            hidden_size=said.size("hidden_size", 768),
-            num_hidden_layers=said.size("num_hidden_layers", 12),
-            num_attention_heads=said.size("num_attention_heads", 12),
-            intermediate_size=said.size("intermediate_size", 3072),
-            max_position_embeddings=said.size("max_position_embeddings", 514),
-            type_vocab_size=said.size("type_vocab_size", 1),
-            layer_norm_eps=said.real("layer_norm_eps", 1e-12),
-            bos_token_id=said.index("bos_token_id", 0, vocab),
-            pad_token_id=said.index("pad_token_id", 1, vocab),
-            eos_token_id=said.index("eos_token_id", 2, vocab),
+            hidden_size=reader.size("hidden_size", 768),
+            num_hidden_layers=reader.size("num_hidden_layers", 12),
+            num_attention_heads=reader.size("num_attention_heads", 12),
+            intermediate_size=reader.size("intermediate_size", 3072),
+            max_position_embeddings=reader.size("max_position_embeddings", 514),
+            type_vocab_size=reader.size("type_vocab_size", 1),
+            layer_norm_eps=reader.real("layer_norm_eps", 1e-12),
+            bos_token_id=reader.index("bos_token_id", 0, vocab),
+            pad_token_id=reader.index("pad_token_id", 1, vocab),
+            eos_token_id=reader.index("eos_token_id", 2, vocab),
         )
         if found.hidden_size % found.num_attention_heads or found.context < 3:
             raise WeightsError(
@@ -152,12 +152,12 @@ class ClapConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> ClapConfig:
         """Read a ``config.json``. Raises WeightsError for what is senseless or computed otherwise."""
-        said = Settings(config, "CLAP")
+        reader = ConfigReader(config, "CLAP")
         return cls(
-            audio_config=AudioConfig.from_dict(said.section("audio_config")),
-            text_config=TextConfig.from_dict(said.section("text_config")),
-            projection_dim=said.size("projection_dim", 512),
-            projection_hidden_act=said.one_of("projection_hidden_act", ("relu", "gelu"), "relu"),
+            audio_config=AudioConfig.from_dict(reader.section("audio_config")),
+            text_config=TextConfig.from_dict(reader.section("text_config")),
+            projection_dim=reader.size("projection_dim", 512),
+            projection_hidden_act=reader.one_of("projection_hidden_act", ("relu", "gelu"), "relu"),
         )
 
 
@@ -203,18 +203,18 @@ class FeatureConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], file: str = "preprocessor_config.json") -> FeatureConfig:
         """Take the settings out of a file. Raises WeightsError for what is senseless."""
-        said = Settings(config, "CLAP's feature extractor", file)
-        low = said.config.get("frequency_min", 0)
+        reader = ConfigReader(config, "CLAP's feature extractor", file)
+        low = reader.config.get("frequency_min", 0)
         found = cls(
-            feature_size=said.size("feature_size", 64),
-            sampling_rate=said.size("sampling_rate", 48_000),
-            hop_length=said.size("hop_length", 480),
-            fft_window_size=said.size("fft_window_size", 1024),
-            max_length_s=said.size("max_length_s", 10),
-            frequency_min=0.0 if low == 0 else said.real("frequency_min", 0),
-            frequency_max=said.real("frequency_max", 14_000),
-            truncation=said.one_of("truncation", TRUNCATIONS, "fusion"),
-            padding=said.one_of("padding", PADDINGS, "repeatpad"),
+            feature_size=reader.size("feature_size", 64),
+            sampling_rate=reader.size("sampling_rate", 48_000),
+            hop_length=reader.size("hop_length", 480),
+            fft_window_size=reader.size("fft_window_size", 1024),
+            max_length_s=reader.size("max_length_s", 10),
+            frequency_min=0.0 if low == 0 else reader.real("frequency_min", 0),
+            frequency_max=reader.real("frequency_max", 14_000),
+            truncation=reader.one_of("truncation", TRUNCATIONS, "fusion"),
+            padding=reader.one_of("padding", PADDINGS, "repeatpad"),
         )
         fits = found.fft_window_size <= found.clip <= 2**26 and found.hop_length <= found.clip
         if not fits or not found.frequency_min < found.frequency_max <= found.sampling_rate / 2:

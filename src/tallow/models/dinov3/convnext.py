@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from tallow import ops
 from tallow.errors import ShapeError, WeightsError
+from tallow.models.config_reader import ConfigReader
 from tallow.models.dinov3.pictures import PictureConfig
 from tallow.models.dinov3.vision import UNREAD, VisionModel
-from tallow.models.settings import Settings
 from tallow.models.spec import Spec
 from tallow.nn import Conv2d, LayerNorm, Linear, Module
 from tallow.runtime.sizes import Sizes
@@ -46,14 +46,14 @@ class DINOv3ConvNextConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> DINOv3ConvNextConfig:
         """Take the sizes out of ``config.json``. Raises WeightsError for what is senseless or computed otherwise."""
-        said = Settings(config, "DINOv3")
-        said.expect("hidden_act", "gelu")
-        said.expect("num_channels", 3)
+        reader = ConfigReader(config, "DINOv3")
+        reader.expect("hidden_act", "gelu")
+        reader.expect("num_channels", 3)
         found = cls(
-            hidden_sizes=said.sizes("hidden_sizes", cls.hidden_sizes),
-            depths=said.sizes("depths", cls.depths),
-            layer_norm_eps=said.real("layer_norm_eps", 1e-6),
-            image_size=said.size("image_size", 224),
+            hidden_sizes=reader.sizes("hidden_sizes", cls.hidden_sizes),
+            depths=reader.sizes("depths", cls.depths),
+            layer_norm_eps=reader.real("layer_norm_eps", 1e-6),
+            image_size=reader.size("image_size", 224),
         )
         if len(found.hidden_sizes) != len(found.depths) or len(found.depths) > 8:
             raise WeightsError(

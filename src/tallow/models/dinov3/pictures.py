@@ -23,7 +23,7 @@ from tallow.media.image import (
     open_rgb,
     resized,
 )
-from tallow.models.settings import Settings
+from tallow.models.config_reader import ConfigReader
 from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
 
@@ -60,19 +60,19 @@ class PictureConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], file: str = "preprocessor_config.json") -> PictureConfig:
         """Take the settings out of a file. Raises WeightsError for what is senseless or computed otherwise."""
-        said = Settings(config, "DINOv3", file)
+        reader = ConfigReader(config, "DINOv3", file)
         for key, value in {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_pad": False}.items():
-            said.expect(key, value)
-        if abs(said.real("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+            reader.expect(key, value)
+        if abs(reader.real("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
             raise WeightsError(f"{file} of a DINOv3: rescale_factor must be 1/255, found {config['rescale_factor']}")
-        resample = said.config.get("resample", 2)
+        resample = reader.config.get("resample", 2)
         if not isinstance(resample, int) or resample not in _FILTERS:
             raise WeightsError(f"{file} of a DINOv3: resample must be 2 or 3, found {resample!r}")
-        size, shortest_edge = _sizes(said)
+        size, shortest_edge = _sizes(reader)
         return cls(
             size=size,
-            image_mean=_colour(said, "image_mean", IMAGENET_MEAN),
-            image_std=_colour(said, "image_std", IMAGENET_STD),
+            image_mean=_colour(reader, "image_mean", IMAGENET_MEAN),
+            image_std=_colour(reader, "image_std", IMAGENET_STD),
             resample=resample,
             shortest_edge=shortest_edge,
         )
@@ -85,51 +85,51 @@ class PictureConfig:
         return (longer, self.shortest_edge) if height > width else (self.shortest_edge, longer)
 
 
-def _sizes(said: Settings) -> tuple[tuple[int, int], int | None]:
+def _sizes(reader: ConfigReader) -> tuple[tuple[int, int], int | None]:
     """Height and width that the model is shown, and what the shorter side is resized to before."""
-    size = _size(said, "size", 224)
+    size = _size(reader, "size", 224)
     edge = size.config.get("shortest_edge")
     if edge is None:
         shown = size.size("height"), size.size("width")
-        if said.flag("do_center_crop", False):
-            crop = _size(said, "crop_size", 224)
+        if reader.flag("do_center_crop", False):
+            crop = _size(reader, "crop_size", 224)
             if (crop.size("height"), crop.size("width")) != shown:
-                raise WeightsError(f"{said.file} of a DINOv3: crop_size must be the size, {shown}, or be left out")
+                raise WeightsError(f"{reader.file} of a DINOv3: crop_size must be the size, {shown}, or be left out")
         return shown, None
     edge = size.size("shortest_edge")
-    if str(said.config.get("image_processor_type", "")).startswith("ConvNext"):
+    if str(reader.config.get("image_processor_type", "")).startswith("ConvNext"):
         # Liu et al. 2022: below 384 pixels a margin is cut off, from there on the whole picture is shown.
-        part = said.real("crop_pct", 224 / 256)
+        part = reader.real("crop_pct", 224 / 256)
         resized_to = int(edge / part)
         if resized_to < edge:
-            raise WeightsError(f"{said.file} of a DINOv3: crop_pct must be at most 1, found {part}")
+            raise WeightsError(f"{reader.file} of a DINOv3: crop_pct must be at most 1, found {part}")
         return (edge, edge), (resized_to if edge < 384 else None)
-    if not said.flag("do_center_crop", False):
+    if not reader.flag("do_center_crop", False):
         raise WeightsError(
-            f"{said.file} of a DINOv3: size must have height and width, or a shortest_edge that is followed by "
+            f"{reader.file} of a DINOv3: size must have height and width, or a shortest_edge that is followed by "
             f"do_center_crop; found shortest_edge {edge} alone"
         )
-    crop = _size(said, "crop_size", 224)
+    crop = _size(reader, "crop_size", 224)
     shown = crop.size("height"), crop.size("width")
     if max(shown) > edge:
-        raise WeightsError(f"{said.file} of a DINOv3: crop_size {shown} must fit into shortest_edge {edge}")
+        raise WeightsError(f"{reader.file} of a DINOv3: crop_size {shown} must fit into shortest_edge {edge}")
     return shown, edge
 
 
-def _size(said: Settings, key: str, default: int) -> Settings:
+def _size(reader: ConfigReader, key: str, default: int) -> ConfigReader:
     """A size's settings. One number, as older versions wrote it, is a square."""
-    value = said.config.get(key, default)
-    square = {"height": value, "width": value} if type(value) is int else said.section(key)
-    return Settings(square, f"DINOv3's {key}", said.file)
+    value = reader.config.get(key, default)
+    square = {"height": value, "width": value} if type(value) is int else reader.section(key)
+    return ConfigReader(square, f"DINOv3's {key}", reader.file)
 
 
-def _colour(said: Settings, key: str, default: Colour) -> Colour:
-    values = said.config.get(key, default)
+def _colour(reader: ConfigReader, key: str, default: Colour) -> Colour:
+    values = reader.config.get(key, default)
     if isinstance(values, int | float):
         values = [values] * 3
     if not isinstance(values, list | tuple) or len(values) != 3:
-        raise WeightsError(f"{said.file} of a DINOv3: {key} must be 3 numbers, found {values!r}")
-    red, green, blue = (Settings({key: value}, "DINOv3", said.file).real(key, 0.5) for value in values)
+        raise WeightsError(f"{reader.file} of a DINOv3: {key} must be 3 numbers, found {values!r}")
+    red, green, blue = (ConfigReader({key: value}, "DINOv3", reader.file).real(key, 0.5) for value in values)
     return red, green, blue
 
 

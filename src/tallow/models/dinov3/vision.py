@@ -13,8 +13,8 @@ from tallow.device import Device
 from tallow.errors import ArgumentError, MediaError, WeightsError
 from tallow.models.dinov3.pictures import Groups, Picture, PictureConfig, Preparation, prepared, several
 from tallow.nn import LayerNorm, Module
-from tallow.runtime.cards import Feed
-from tallow.runtime.encoding import encode, in_turn
+from tallow.runtime.encoding import encode, pipelined
+from tallow.runtime.gpu import BatchUploader
 from tallow.runtime.resident import use
 from tallow.runtime.threads import get_num_threads
 from tallow.tensor import Tensor
@@ -140,7 +140,7 @@ class VisionModel(Module):
         if most < 1:
             raise ArgumentError(f"embed: batch_size={batch_size}; expected 1 or more")
         prepare = Preparation(self.pictures, self.unit, size, proportional, fast_decode, decoded=on_card)
-        bring = Feed(self.device) if on_card else None
+        bring = BatchUploader(self.device) if on_card else None
         unreadable: list[tuple[int, MediaError]] = []
 
         def batches(items: Iterable[tuple[int, Array | MediaError]]) -> Iterator[list[tuple[int, Array]]]:
@@ -159,7 +159,7 @@ class VisionModel(Module):
                 return ops.l2_normalize(tokens[:, 0].float())
 
         with closing(_prepared(images, prepare, 2 * max(most, get_num_threads()))) as items:
-            for batch, vectors in in_turn(work, batches(items)):
+            for batch, vectors in pipelined(work, batches(items)):
                 while unreadable:
                     yield unreadable.pop(0)
                 yield from zip([number for number, _ in batch], vectors, strict=True)

@@ -17,9 +17,9 @@ import numpy as np
 from tallow import ops
 from tallow.device import Device
 from tallow.errors import ArgumentError, ShapeError, WeightsError
+from tallow.models.config_reader import ConfigReader
 from tallow.models.dinov3.pictures import Picture, PictureConfig, Preparation
 from tallow.models.dinov3.vision import UNREAD, Size, VisionModel
-from tallow.models.settings import Settings
 from tallow.models.spec import Spec
 from tallow.nn import Conv2d, GatedMLP, LayerNorm, Linear, Module, StackedLinear
 from tallow.runtime.resident import use
@@ -77,21 +77,21 @@ class DINOv3ViTConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> DINOv3ViTConfig:
         """Take the sizes out of ``config.json``. Raises WeightsError for what is senseless or computed otherwise."""
-        said = Settings(config, "DINOv3")
-        gated = said.flag("use_gated_mlp", False)
-        said.expect("hidden_act", "silu" if gated else "gelu")
-        said.expect("num_channels", 3)
-        sizes: dict[str, Any] = {key: said.size(key, getattr(cls, key)) for key in (
+        reader = ConfigReader(config, "DINOv3")
+        gated = reader.flag("use_gated_mlp", False)
+        reader.expect("hidden_act", "silu" if gated else "gelu")
+        reader.expect("num_channels", 3)
+        sizes: dict[str, Any] = {key: reader.size(key, getattr(cls, key)) for key in (
             "patch_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size"
         )}  # fmt: skip
         biases = ("query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias")
         found = cls(
             **sizes,
-            num_register_tokens=said.index("num_register_tokens", 0, 1024),
+            num_register_tokens=reader.index("num_register_tokens", 0, 1024),
             use_gated_mlp=gated,
-            rope_theta=said.real("rope_theta", 100.0),
-            layer_norm_eps=said.real("layer_norm_eps", 1e-5),
-            **{key: said.flag(key, getattr(cls, key)) for key in biases},
+            rope_theta=reader.real("rope_theta", 100.0),
+            layer_norm_eps=reader.real("layer_norm_eps", 1e-5),
+            **{key: reader.flag(key, getattr(cls, key)) for key in biases},
         )
         if found.hidden_size % (4 * found.num_attention_heads):
             raise WeightsError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tallow.errors import WeightsError
 
-_MOST = 1_000_000  # no size of a Whisper comes near; keeps a hostile config from asking for the whole memory
+_MAX = 1_000_000  # no size of a Whisper comes near; keeps a hostile config from asking for the whole memory
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class WhisperConfig:
         if missing:
             raise WeightsError(f"config.json of a Whisper lacks {', '.join(missing)}")
         for name, value in known.items():
-            if type(value) is not int or not 0 < value <= _MOST:
-                raise WeightsError(f"config.json of a Whisper: {name} must be from 1 to {_MOST}, found {value!r}")
+            if type(value) is not int or not 0 < value <= _MAX:
+                raise WeightsError(f"config.json of a Whisper: {name} must be from 1 to {_MAX}, found {value!r}")
         for heads in ("encoder_attention_heads", "decoder_attention_heads"):
             if known["d_model"] % known[heads]:
                 raise WeightsError(

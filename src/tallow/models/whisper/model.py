@@ -88,7 +88,7 @@ class CrossAttention(Module):
         self.kv = FusedLinear(dim, "kv", vb)
         self.out = Linear(dim, dim, vb.pp("out_proj"))
 
-    def remember(self, sound: Tensor) -> KVCache:
+    def project_kv(self, sound: Tensor) -> KVCache:
         """Keys and values of the encoder's output (1, m, dim), made once for a window."""
         b, m, dim = sound.shape
         k, v = self.kv(sound).reshape(b, m, 2, self.num_heads, -1).unstack(axis=2)

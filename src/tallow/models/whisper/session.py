@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tallow.engine.step import RecordedStep
+from tallow.engine.step import CapturedStep
 from tallow.ops import KVCache
 from tallow.tensor import Tensor
 
@@ -37,7 +37,7 @@ class DecoderSession:
         """Read the prompt as one row. Returns the logits at some of its positions, (positions, vocabulary) float32."""
         decoder, sound = self._decoder, self._sound
         self._text = text = decoder.new_caches(self._rows)
-        self._step = RecordedStep(lambda ids: decoder.logits(decoder(ids, text, sound)), text)
+        self._step = CapturedStep(lambda ids: decoder.logits(decoder(ids, text, sound)), text)
         hidden = self._read([prompt])  # (1, n, dim)
         wanted = Tensor(np.array(positions)).to(hidden.device)
         logits: Array = self._decoder.logits(hidden.take(wanted, axis=1)).float().numpy()[0]

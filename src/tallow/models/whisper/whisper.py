@@ -218,7 +218,7 @@ class Whisper(Module):
         """
         with span("encode"):
             hidden = encode(self.encoder, Tensor(mel[None]).to(self.decoder.positions.device))
-            return [layer.cross.remember(hidden) for layer in self.decoder.layers]
+            return [layer.cross.project_kv(hidden) for layer in self.decoder.layers]
 
     def language_probabilities(self, sound: Sound) -> dict[str, float]:
         """How probable each language is in an encoded window, the most probable first."""

@@ -6,14 +6,14 @@ import weakref
 import pytest
 
 import tallow as tl
-from tallow.engine import kept
-from tallow.engine.step import RecordedStep
+from tallow.engine import cache_pool
+from tallow.engine.step import CapturedStep
 from tallow.runtime.capture import Recording
-from tests.backends.cuda.card import needs_card
+from tests.backends.cuda.gpu import needs_gpu
 from tests.backends.cuda.test_models import QWEN, SHORTLY, qwen
 from tests.engine.small_model import small_model, vocabulary
 
-pytestmark = needs_card
+pytestmark = needs_gpu
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def write(model, *prompts, **options):
 
 
 def kept_of(model):
-    return kept._kept.get(model.norm)
+    return cache_pool._pool.get(model.norm)
 
 
 def test_what_a_call_keeps_serves_the_next(recordings):
@@ -132,7 +132,7 @@ def test_nothing_is_kept_of_a_call_that_fails(monkeypatch, error):
         raise error("amidst a step")
 
     with monkeypatch.context() as patch:
-        patch.setattr(RecordedStep, "again", fail)
+        patch.setattr(CapturedStep, "again", fail)
         with pytest.raises(error):
             write(model, prompt)
     assert kept_of(model) is None
@@ -161,7 +161,7 @@ def test_what_is_kept_goes_with_the_model():
     finally:
         gc.enable()
     assert vars(shell) == {}
-    assert kept.nbytes(tl.Device("cuda")) == 0
+    assert cache_pool.nbytes(tl.Device("cuda")) == 0
 
 
 def test_what_is_kept_is_given_up_where_memory_lacks(monkeypatch):
@@ -175,7 +175,7 @@ def test_what_is_kept_is_given_up_where_memory_lacks(monkeypatch):
         """A pool that has room when nothing is kept."""
 
         def malloc(self, size):
-            if kept._kept:
+            if cache_pool._pool:
                 raise cupy.cuda.memory.OutOfMemoryError(size, 0)
             return size
 
@@ -184,16 +184,16 @@ def test_what_is_kept_is_given_up_where_memory_lacks(monkeypatch):
 
     for model in models:
         assert write(model, [3, 1, 4]) == expected
-    assert len(kept._kept) == 2
+    assert len(cache_pool._pool) == 2
     with monkeypatch.context() as patch:
         patch.setattr(cupy, "get_default_memory_pool", Full)
         assert allocate(100) == 100
-    assert not kept._kept
+    assert not cache_pool._pool
     assert write(models[0], [3, 1, 4]) == expected
 
     def lacks(function, device):
         with explaining("recording"):
-            if kept._kept:
+            if cache_pool._pool:
                 raise cupy.cuda.memory.OutOfMemoryError(100, 0)
         return Recording(function, device)
 
@@ -207,7 +207,7 @@ def test_only_what_is_small_is_kept(monkeypatch):
     model, prompt = qwen("cuda"), [3, 1, 4]
     write(model, prompt)
     assert kept_of(model).cache.capacity == 512
-    monkeypatch.setattr(kept, "_most", lambda device: 200_000)  # positions take 3 KB
+    monkeypatch.setattr(cache_pool, "_most", lambda device: 200_000)  # positions take 3 KB
     expected = write(model, prompt)
     assert kept_of(model) is None
     model = qwen("cuda")

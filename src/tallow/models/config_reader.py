@@ -9,10 +9,10 @@ from typing import Any
 from tallow.errors import WeightsError
 from tallow.weights.source import short
 
-MOST = 1 << 30  # no size of a model comes near; keeps a hostile config from asking for the whole memory
+MAX = 1 << 30  # no size of a model comes near; keeps a hostile config from asking for the whole memory
 
 
-class Settings:
+class ConfigReader:
     """A config's values, each checked as it is taken. A ``null`` counts as a value that is not there.
 
     Args:
@@ -36,8 +36,8 @@ class Settings:
             if default is None:
                 raise WeightsError(f"{self.file} of a {self.family} lacks {key}")
             return default
-        if type(value) is not int or not 1 <= value <= MOST:
-            raise self._error(key, f"from 1 to {MOST:,}", value)
+        if type(value) is not int or not 1 <= value <= MAX:
+            raise self._error(key, f"from 1 to {MAX:,}", value)
         return value
 
     def sizes(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ class Settings:
         values = self.config.get(key, default)
         if not isinstance(values, list | tuple) or not values:
             raise self._error(key, "a list of sizes", values)
-        return tuple(Settings({key: value}, self.family, self.file).size(key) for value in values)
+        return tuple(ConfigReader({key: value}, self.family, self.file).size(key) for value in values)
 
     def index(self, key: str, default: int, count: int) -> int:
         """A whole number from 0 to ``count`` - 1."""
@@ -96,7 +96,7 @@ class Settings:
         return heads, kv_heads
 
     def head_dim(self) -> int:
-        """Features of a head, an even number: as said, or an equal share of the width."""
+        """Features of a head, an even number: as reader, or an equal share of the width."""
         width, heads = self.size("hidden_size"), self.size("num_attention_heads")
         size = self.size("head_dim", width // heads if width % heads == 0 else None)
         if size % 2:
@@ -110,7 +110,7 @@ class Settings:
         if parameters is not None and not isinstance(parameters, Mapping):
             raise self._error("rope_scaling", "an object", parameters)
         scaling = self._rope_of_all_layers(parameters or {})
-        both = Settings({**self.config, **scaling}, self.family, self.file)
+        both = ConfigReader({**self.config, **scaling}, self.family, self.file)
         theta = both.real("rope_theta", 10000.0)
         if theta <= 1 or both.real("partial_rotary_factor", 1.0) != 1.0:
             raise self._error("rope_theta", "above 1, and partial_rotary_factor 1", self.config.get("rope_theta"))
@@ -144,11 +144,11 @@ class Settings:
 
     def windows(self, layers: int) -> tuple[int | None, ...]:
         """The sliding window of each layer, as Qwen's configs say it; None for a layer that sees everything."""
-        window = self.size("sliding_window", MOST) if self.flag("use_sliding_window", False) else MOST
+        window = self.size("sliding_window", MAX) if self.flag("use_sliding_window", False) else MAX
         first = self.config.get("max_window_layers", 28)
         kinds = self.config.get("layer_types")
         if kinds is None and type(first) is int:
             kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(layers)]
         if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {"sliding_attention", "full_attention"}:
             raise self._error("layer_types", f"a list of {layers} kinds of attention", kinds)
-        return tuple(window if kind == "sliding_attention" and window < MOST else None for kind in kinds)
+        return tuple(window if kind == "sliding_attention" and window < MAX else None for kind in kinds)

@@ -136,7 +136,7 @@ class Arriving:
         return np.frombuffer(self._memory.bytes, self._dtype, count).reshape(self._shape)
 
 
-class Feed:
+class BatchUploader:
     """Brings batches to a card on a stream of its own, while it works on the batch before.
 
     Args:

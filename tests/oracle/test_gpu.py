@@ -12,11 +12,11 @@ from tallow.tensor import Tensor
 from tallow.weights.adapters.whisper import from_huggingface
 from tallow.weights.safetensors import open_safetensors
 from tallow.weights.var_builder import VarBuilder
-from tests.backends.cuda.card import needs_card
+from tests.backends.cuda.gpu import needs_gpu
 
 torch = pytest.importorskip("torch", reason="needs the extra oracle")
 transformers = pytest.importorskip("transformers", reason="needs the extra oracle")
-pytestmark = [pytest.mark.oracle, *needs_card]
+pytestmark = [pytest.mark.oracle, *needs_gpu]
 
 from tests.oracle import test_clap, test_dinov3, test_language_models, test_whisper  # noqa: E402
 
@@ -83,7 +83,7 @@ class Qwen3:
             return model(torch.tensor([cls.ids], device=model.device)).logits[0]
         cache = model.new_cache(1, 80)
         parts = [cls.ids[:60], *([id] for id in cls.ids[60:])]
-        logits = [model.logits(model.hidden(Tensor(np.array([part])), cache)).float().numpy()[0] for part in parts]
+        logits = [model.logits(model.forward(Tensor(np.array([part])), cache)).float().numpy()[0] for part in parts]
         return Tensor(np.concatenate(logits))
 
 
@@ -110,7 +110,7 @@ class Whisper:
             return model(features, decoder_input_ids=torch.tensor([ids], device=model.device)).logits[0]
         positions = model.decoder.positions
         encoded = model.encoder(Tensor(mel).to(positions.device).to(positions.dtype))
-        session = model.session([layer.cross.remember(encoded) for layer in model.decoder.layers])
+        session = model.session([layer.cross.project_kv(encoded) for layer in model.decoder.layers])
         return Tensor(np.array(session.start(ids, range(len(ids))), np.float32))
 
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallow.engine.lookup import PromptLookup
+from tallow.engine.prompt_lookup import PromptLookup
 
 
 def test_guesses_what_followed_last_time():

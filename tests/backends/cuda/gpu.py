@@ -7,7 +7,7 @@ from tallow.device import cuda_trouble
 from tallow.tensor import Tensor
 
 _trouble = cuda_trouble(0)
-needs_card = [pytest.mark.cuda, pytest.mark.skipif(_trouble is not None, reason=str(_trouble))]
+needs_gpu = [pytest.mark.cuda, pytest.mark.skipif(_trouble is not None, reason=str(_trouble))]
 
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.2e-2}
 
