@@ -52,7 +52,7 @@ SELECTED = {
     "what a step says of tokens": ("models", "found_by_the_step or is_cancelled"),
     "a model that writes": ("models", "qwen3_writes and prompts1 or replayed and bfloat16 or goes_on or windows"),
     "norms about one, and GELU gates": ("models", "gemma3"),
-    "what a model keeps": ("kept", "serves_the_next or end_early or goes_with or given_up or grows"),
+    "what a model keeps": ("cache_pool", "serves_the_next or end_early or goes_with or given_up or grows"),
     "what goes back": ("given_back", "given_back"),
     "pages": ("pages", "rows"),
     "on the way": ("fusion", "(bfloat16 or not part_of_what_reads and not in_its_turn) and not linear"),
