@@ -456,6 +456,15 @@ class TestGGUF:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         assert hub.resolve("o/m") == path
 
+    def test_the_only_one_in_the_cache_where_the_hub_cannot_be_reached(self, server, monkeypatch, caplog):
+        server.repositories["o/m"] = {"m.gguf": b"GGUF"}
+        path = hub.resolve("o/m")
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        assert hub.resolve("o/m") == path
+        assert "the cache's m.gguf is taken without asking for others" in caplog.text
+        with pytest.raises(DownloadError):
+            hub.resolve("o/other")
+
     def test_other_weights_come_first_without_a_tag(self, server, model):
         server.repositories["o/m"] = model | {"m-Q8_0.gguf": b"GGUF8"}
         assert read(hub.resolve("o/m:Q8_0")) == b"GGUF8"

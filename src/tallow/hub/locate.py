@@ -7,16 +7,18 @@ small model (layout: https://huggingface.co/docs/huggingface_hub/guides/manage-c
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import Any
 
-from tallow.errors import ArgumentError, ModelNotFoundError, WeightsError
+from tallow.errors import ArgumentError, DownloadError, ModelNotFoundError, WeightsError
 from tallow.weights.checkpoint import PICKLES, pickled
 from tallow.weights.gguf_files import choose_gguf, files_under, gguf_models, has_tag, split_tag
 from tallow.weights.source import read_json
 
 Path = str | os.PathLike[str]
+logger = logging.getLogger("tallow")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = {"1", "on", "yes", "true"}
@@ -65,7 +67,15 @@ def resolve(
     from tallow.hub.fetch import download_snapshot
 
     place = repository_folder(base, cache_dir)
-    return download_snapshot(base, place, revision, token, _not_found(name, looked), tag)
+    try:
+        return download_snapshot(base, place, revision, token, _not_found(name, looked), tag)
+    except DownloadError as error:
+        snapshot = _snapshot_folder(place, revision)
+        cached = _only_gguf(snapshot, tag) if snapshot else None
+        if cached is None:
+            raise
+        logger.warning("%s; the cache's %s is taken without asking for others", error, os.path.basename(cached))
+        return cached
 
 
 def _chosen(folder: str, tag: str) -> str:
@@ -130,6 +140,11 @@ def cached_snapshot(
         return folder
     if tag is None and not is_offline():
         return None  # the cache has the GGUF files that were asked for, the hub may have others and other weights
+    return _only_gguf(folder, tag)
+
+
+def _only_gguf(folder: str, tag: str | None) -> str | None:
+    """The (first) file of the GGUF model in a folder, of those with a quantisation if one is given; None of several."""
     fitting = [first for first in gguf_models(files_under(folder)) if tag is None or has_tag(first, tag)]
     return os.path.join(folder, *fitting[0].split("/")) if len(fitting) == 1 else None
 
